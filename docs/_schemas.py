@@ -1,0 +1,21 @@
+"""mkdocs hook: publishes the JSON schemas of the records that leave a process, made from the records at every build."""
+
+import json
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+from guardrail import records
+
+__all__ = ["PUBLISHED", "on_files"]
+
+PUBLISHED = ("GenerationContext", "IndexHeader", "Release", "Verdict", "VerifyReport", "Work")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add `reference/schemas/NAME.json` for each published record."""
+    for name in PUBLISHED:
+        schema = getattr(records, name).model_json_schema(mode="serialization")
+        content = json.dumps(schema, indent=2, sort_keys=True) + "\n"
+        files.append(File.generated(config, f"reference/schemas/{name}.json", content=content))
+    return files

@@ -1,0 +1,88 @@
+"""Small carriers of arrays between rooms; records never hold arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from guardrail.records import CheckFailed, Verdict
+
+__all__ = ["Fingerprints", "ImageBatch", "Picture", "SignedImage"]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One image to judge.
+
+    Attributes:
+        name: what the caller knows it by: `images[0]`, or a path.
+        pixels: uint8 (3, H, W), RGB 0..255, on any device, our own copy; None when it could not be read.
+        failure: why it could not be read; exactly one of `pixels` and `failure` is set.
+        file_sha256: hex digest of the file's bytes, where it came from a file.
+    """
+
+    name: str
+    pixels: torch.Tensor | None = None
+    failure: CheckFailed | None = None
+    file_sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        assert (self.pixels is None) != (self.failure is None), "a picture has pixels or a failure"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageBatch:
+    """The images of one call, in the order they were returned."""
+
+    pictures: tuple[Picture, ...]
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprints:
+    """The fingerprints of a batch of N images; a row whose `failures` entry is set holds zeros and is not searched.
+
+    Attributes:
+        failures: per image, None or why it has no fingerprint.
+        file_sha256: per image, hex digest of the file's bytes, or None where there was no file.
+        pixels_sha256: per image, hex digest of its size and RGB pixels; None where it failed.
+        pdq: uint8 (N, 8, 32), 256-bit PDQ hashes in the eight views of `records.VIEWS`, most significant bit first.
+        pdq_quality: int64 (N,), 0..100, PDQ's own measure of how much there is to hash.
+        phash: uint8 (N, 8, 8), 64-bit pHash in the eight views.
+        copy: float32 (N, D), unit length copy descriptors.
+        clip: float32 (N, E), unit length CLIP embeddings, or None when no CLIP embedder was asked for.
+    """
+
+    failures: tuple[CheckFailed | None, ...]
+    file_sha256: tuple[str | None, ...]
+    pixels_sha256: tuple[str | None, ...]
+    pdq: NDArray[np.uint8]
+    pdq_quality: NDArray[np.int64]
+    phash: NDArray[np.uint8]
+    copy: NDArray[np.float32]
+    clip: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.failures)
+
+
+@dataclass(frozen=True, slots=True)
+class SignedImage:
+    """An accepted image as it leaves: the signed bytes and what they carry.
+
+    Attributes:
+        content: the whole file, PNG, with its manifest.
+        manifest_id: the C2PA manifest's URN.
+        verdict: why it was accepted.
+    """
+
+    content: bytes
+    manifest_id: str
+    verdict: Verdict

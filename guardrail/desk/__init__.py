@@ -1,0 +1,1 @@
+"""People in front, rooms behind: the command line, the demo and its report."""

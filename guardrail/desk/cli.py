@@ -1,0 +1,65 @@
+"""The command line: `guardrail COMMAND`; every command's help has an example and its exit codes."""
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+from guardrail import __version__
+from guardrail.desk.check_command import check
+from guardrail.desk.demo_command import demo
+from guardrail.desk.index_commands import index_app
+from guardrail.desk.keeping_commands import keys_app, ledger_app, settings_app
+from guardrail.desk.verify_command import verify
+from guardrail.errors import GuardrailError
+
+__all__ = ["app", "main"]
+
+_EXIT_COULD_NOT = 1
+
+app = typer.Typer(
+    name="guardrail",
+    help="A guard around diffusion pipelines: finds near-copies of protected works, judges, signs what it accepts.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command()(demo)
+app.command()(check)
+app.command()(verify)
+app.add_typer(index_app)
+app.add_typer(keys_app)
+app.add_typer(ledger_app)
+app.add_typer(settings_app)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"guardrail {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every verdict and release to stderr.")] = False,
+) -> None:
+    """What holds for every command."""
+    del version
+    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, stream=sys.stderr, format="%(message)s")
+
+
+def main() -> None:
+    """Run the command line; an error we know ends it with one line on stderr and exit code 1."""
+    try:
+        app()
+    except GuardrailError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(_EXIT_COULD_NOT)
+    except KeyboardInterrupt:
+        typer.echo("stopped; nothing half-written stays, and an index build goes on where it stopped", err=True)
+        sys.exit(130)

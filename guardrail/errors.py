@@ -1,0 +1,197 @@
+"""The error tree. Every error keeps its facts in `args`, so it survives pickling; its text is made from them.
+
+GuardrailError
+├── SettingsInvalid        (ValueError)         a settings file or policy says something we cannot follow
+├── ExtraMissing           (ImportError)        an optional package is not installed
+├── PluginFault            (RuntimeError)       a plugin could not be registered
+├── EmbedderUnknown        (LookupError)        no plugin offers an embedder of that name
+├── WeightsUnusable        (ValueError)         a weights file is missing or is not the one that was pinned
+├── IndexMissing           (FileNotFoundError)  there is no index at that place
+├── IndexExists            (FileExistsError)    an index is already there
+├── IndexDamaged           (ValueError)         a file of an index is missing, edited or cut
+├── IndexMismatch          (ValueError)         an index was built with another fingerprint specification
+├── IndexUnwritable        (OSError)            an index cannot be written
+├── WorksTableInvalid      (ValueError)         a works table cannot be read as one
+├── NothingToIndex         (ValueError)         a folder held no readable image
+├── ImageUnreadable        (ValueError)         a file or array is not a picture we can check
+├── OutputNotUnderstood    (TypeError)          a pipeline returned something in which no picture was found
+├── PipelineNotWrappable   (TypeError)          the object given to `wrap` is not a diffusers pipeline
+├── ImageBlocked           (RuntimeError)       a blocked image, where the settings say to raise
+├── MemoryUnwritable       (OSError)            the ledger or the review queue cannot be written
+├── LedgerBroken           (ValueError)         the ledger's hash chain does not hold
+├── KeysMissing            (FileNotFoundError)  there is no signing key
+├── KeysExist              (FileExistsError)    a signing key would be overwritten
+├── KeysUnusable           (ValueError)         a key or certificate is not one we may sign with
+└── ReleaseFailed          (RuntimeError)       an accepted image could not be signed, read back or written
+"""
+
+from typing import ClassVar
+
+__all__ = [
+    "EmbedderUnknown",
+    "ExtraMissing",
+    "GuardrailError",
+    "ImageBlocked",
+    "ImageUnreadable",
+    "IndexDamaged",
+    "IndexExists",
+    "IndexMismatch",
+    "IndexMissing",
+    "IndexUnwritable",
+    "KeysExist",
+    "KeysMissing",
+    "KeysUnusable",
+    "LedgerBroken",
+    "MemoryUnwritable",
+    "NothingToIndex",
+    "OutputNotUnderstood",
+    "PipelineNotWrappable",
+    "PluginFault",
+    "ReleaseFailed",
+    "SettingsInvalid",
+    "WeightsUnusable",
+    "WorksTableInvalid",
+]
+
+
+class GuardrailError(Exception):
+    """Base of all errors guardrail raises on purpose; `message` is filled with `args` in order."""
+
+    message: ClassVar[str] = "{0}"
+
+    def __str__(self) -> str:
+        return self.message.format(*self.args)
+
+
+class SettingsInvalid(GuardrailError, ValueError):
+    """Settings that cannot be followed. Args: where they stand, what is wrong with them."""
+
+    message = "the settings in {0!r} cannot be used: {1}; correct them there"
+
+
+class ExtraMissing(GuardrailError, ImportError):
+    """An optional package is not installed. Args: package, extra, purpose."""
+
+    message = "package {0!r} is needed to {2} but is not installed; run: pip install 'diffusion-guardrail[{1}]'"
+
+
+class PluginFault(GuardrailError, RuntimeError):
+    """A plugin that could not be registered. Args: plugin name, what went wrong."""
+
+    message = "plugin {0!r} cannot be used: {1}; correct or uninstall it"
+
+
+class EmbedderUnknown(GuardrailError, LookupError):
+    """No plugin offers an embedder of that name. Args: name, the names and forms on offer."""
+
+    message = "embedder {0!r} is not known; expected one of {1}; correct the name or install the plugin that offers it"
+
+
+class WeightsUnusable(GuardrailError, ValueError):
+    """A weights file that is missing or is not the pinned one. Args: path or tag, found, expected."""
+
+    message = "weights {0!r}: found {1}, expected {2}; restore the file or correct its name"
+
+
+class IndexMissing(GuardrailError, FileNotFoundError):
+    """No index at that place. Args: path, what was found there."""
+
+    message = "no index at {0!r} ({1}); build one with: guardrail index build FOLDER {0}"
+
+
+class IndexExists(GuardrailError, FileExistsError):
+    """An index is there already. Args: path."""
+
+    message = "found an index at {0!r}, expected none; choose another place or pass --overwrite"
+
+
+class IndexDamaged(GuardrailError, ValueError):
+    """A file of an index that is missing, edited or cut. Args: file, found, expected."""
+
+    message = "index file {0!r}: found {1}, expected {2}; restore it from a copy or rebuild the index"
+
+
+class IndexMismatch(GuardrailError, ValueError):
+    """An index built with another fingerprint specification. Args: index, built with, asked with."""
+
+    message = "index {0!r} holds {1} vectors but the query is {2}; rebuild the index, or use the embedder {1}"
+
+
+class IndexUnwritable(GuardrailError, OSError):
+    """An index cannot be written. Args: place, what went wrong."""
+
+    message = (
+        "cannot write the index at {0!r}: {1}; make room there and run the same command, it goes on where it stopped"
+    )
+
+
+class WorksTableInvalid(GuardrailError, ValueError):
+    """A works table that cannot be read. Args: file, line or column, what is wrong."""
+
+    message = "works table {0!r}, {1}: {2}; correct the table and build again"
+
+
+class NothingToIndex(GuardrailError, ValueError):
+    """A folder without one readable image. Args: folder, number of unreadable files."""
+
+    message = "no readable image in {0!r} ({1} unreadable files); point to a folder that holds images"
+
+
+class ImageUnreadable(GuardrailError, ValueError):
+    """A file or array that is not a picture we can check. Args: its name, what was found."""
+
+    message = "{0!r} cannot be checked: {1}; give a still picture of at least 1x1 pixels with finite values"
+
+
+class OutputNotUnderstood(GuardrailError, TypeError):
+    """A pipeline output in which no picture was found. Args: output type, what it held."""
+
+    message = "the pipeline returned {0} holding {1}, where pictures were expected; nothing was released"
+
+
+class PipelineNotWrappable(GuardrailError, TypeError):
+    """The object is not a diffusers pipeline. Args: its type, what is wrong."""
+
+    message = "cannot wrap a {0}: {1}; pass an instance of a diffusers pipeline class"
+
+
+class ImageBlocked(GuardrailError, RuntimeError):
+    """A blocked image, where the settings say to raise. Args: image name, explanation."""
+
+    message = "image {0!r} was blocked: {1}; nothing of this call was released"
+
+
+class MemoryUnwritable(GuardrailError, OSError):
+    """The ledger or queue cannot be written. Args: place, what went wrong."""
+
+    message = "cannot write to {0!r}: {1}; nothing was released, make it writable and run again"
+
+
+class LedgerBroken(GuardrailError, ValueError):
+    """The hash chain does not hold. Args: row number, found, expected."""
+
+    message = "ledger row {0}: found {1}, expected {2}; the ledger was edited, restore it from a copy"
+
+
+class KeysMissing(GuardrailError, FileNotFoundError):
+    """No signing key. Args: folder, what is missing."""
+
+    message = "no signing key in {0!r} ({1} is missing); make development keys with: guardrail keys init --dir {0}"
+
+
+class KeysExist(GuardrailError, FileExistsError):
+    """A key would be overwritten. Args: folder."""
+
+    message = "signing keys are already in {0!r}; choose another folder, they are never overwritten"
+
+
+class KeysUnusable(GuardrailError, ValueError):
+    """A key or certificate we may not sign with. Args: file, found, expected."""
+
+    message = "key file {0!r}: found {1}, expected {2}; make new keys with: guardrail keys init"
+
+
+class ReleaseFailed(GuardrailError, RuntimeError):
+    """An accepted image that could not be signed, read back or written. Args: image name, what went wrong."""
+
+    message = "image {0!r} was accepted but not released: {1}; correct the cause and save again"

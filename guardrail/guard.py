@@ -1,0 +1,337 @@
+"""The flow on one page: a pipeline's output in; fingerprints, neighbours, evidence, verdicts; what may leave out."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from PIL import Image
+
+from guardrail import act, intake, judge, plugins
+from guardrail.carriers import ImageBatch, Picture
+from guardrail.errors import GuardrailError, ImageBlocked, IndexMismatch, IndexMissing, ReleaseFailed
+from guardrail.fingerprint import HASHES, Fingerprinter, resolve_device
+from guardrail.memory import Held, Memory
+from guardrail.protocols import IndexBackend
+from guardrail.records import (
+    CheckFailed,
+    Decision,
+    Evidence,
+    GenerationContext,
+    Limits,
+    MatchEvidence,
+    Neighbour,
+    Timings,
+    Verdict,
+)
+from guardrail.report import Report
+from guardrail.settings import Settings
+
+__all__ = ["Guard"]
+
+log = logging.getLogger("guardrail")
+
+
+class Guard:
+    """Compares images with an index of protected works, and lets out what a policy accepts.
+
+    Args:
+        index: folder of the index, or a backend's URL; takes the place of `settings.index`.
+        settings: everything else; default: shipped settings and environment.
+        plugins: objects with hook implementations, besides the installed ones.
+
+    Raises:
+        SettingsInvalid, PluginFault, EmbedderUnknown, WeightsUnusable: it cannot be built.
+        IndexMissing, IndexDamaged, IndexMismatch: the index cannot be used.
+        MemoryUnwritable: ledger and queue cannot be opened.
+    """
+
+    def __init__(
+        self, index: str | Path = "", settings: Settings | None = None, plugins: Iterable[object] = ()
+    ) -> None:
+        settings = settings or Settings()
+        self.settings = settings.model_copy(update={"index": str(index)}) if str(index) else settings
+        self._extra_plugins = tuple(plugins)
+        self.plugins = _plugins(self._extra_plugins)
+        self.index = _index(self.plugins, self.settings)
+        self.fingerprint = _fingerprinter(self.plugins, self.settings, self.index)
+        self.limits: Limits = self.settings.limits or self.index.header.limits
+        self.memory = Memory(self.settings.memory_url)
+        self.last_report: Report | None = None
+
+    @classmethod
+    def from_file(cls, path: str | Path, plugins: Iterable[object] = ()) -> Self:
+        """A guard with the settings of a TOML file."""
+        return cls(settings=Settings.from_file(path), plugins=plugins)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), ("", self.settings, self._extra_plugins))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    # --- around a pipeline -------------------------------------------------------------------------------
+
+    def wrap(self, pipe: Any) -> Any:
+        """Guard a diffusers pipeline; returns the same instance, which stays what it was to its user."""
+        return intake.wrap(pipe, self)
+
+    def unwrap(self, pipe: Any) -> Any:
+        """Take the guard off a pipeline again; returns the same instance."""
+        return intake.unwrap(pipe)
+
+    def generate(self, pipe: Any, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a pipeline's call and hand out what may leave: what a wrapped pipeline does when it is called."""
+        context = intake.read_context(pipe, call, args, kwargs)
+        output = call(*args, **kwargs)
+        context = intake.finish_context(context, pipe)
+        found = intake.pictures_in(output)
+        verdicts = self.judge(found.batch, context)
+        output, pictures, verdicts, attempts = self._try_again(output, found, verdicts, context, call, args, kwargs)
+        report = Report(verdicts, context, self, pictures, attempts)
+        self._raise_if_asked(verdicts)
+        cards = {v.image: self._card(p, v) for p, v in zip(pictures, verdicts, strict=True) if self._is_withheld(v)}
+        released = intake.put_into(output, cards)
+        self.last_report = report
+        if isinstance(released, dict):  # diffusers' outputs are dicts that also take attributes
+            object.__setattr__(released, "guard", report)
+        return released
+
+    def _try_again(
+        self,
+        output: Any,
+        found: intake.PicturesInOutput,
+        verdicts: tuple[Verdict, ...],
+        context: GenerationContext,
+        call: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> tuple[Any, tuple[Picture, ...], tuple[Verdict, ...], tuple[Verdict, ...]]:
+        """Generate blocked images again with fresh seeds, as often as the settings say; fills only their places."""
+        pictures, kept, attempts = list(found.batch.pictures), list(verdicts), []
+        tries = self.settings.regenerate_at_most if self.settings.on_block == "regenerate" else 0
+        for _ in range(tries):
+            blocked = [at for at, verdict in enumerate(kept) if verdict.decision is Decision.BLOCK]
+            fresh = intake.reseeded(call, args, kwargs) if blocked else None
+            if fresh is None:
+                break
+            again = intake.pictures_in(fresh.call())
+            if len(again.batch) != len(pictures):
+                break
+            judged = self.judge(
+                ImageBatch(tuple(again.batch.pictures[at] for at in blocked)),
+                context.model_copy(update={"seed": fresh.seed}),
+            )
+            attempts += [kept[at] for at in blocked]
+            output = intake.put_into(output, {}, {pictures[at].name: again.values[pictures[at].name] for at in blocked})
+            for at, verdict in zip(blocked, judged, strict=True):
+                kept[at], pictures[at] = verdict, again.batch.pictures[at]
+        return output, tuple(pictures), tuple(kept), tuple(attempts)
+
+    def _raise_if_asked(self, verdicts: Sequence[Verdict]) -> None:
+        for verdict in verdicts:
+            if verdict.decision is Decision.BLOCK and self.settings.on_block == "raise":
+                raise ImageBlocked(verdict.image, verdict.explanation)
+
+    def _is_withheld(self, verdict: Verdict) -> bool:
+        held = verdict.decision is Decision.FLAG and self.settings.on_flag == "hold"
+        return held or verdict.decision is Decision.BLOCK
+
+    def _card(self, picture: Picture, verdict: Verdict) -> Image.Image:
+        """What is shown in place of a withheld image; plain grey when no plugin draws one."""
+        size = (64, 64) if picture.pixels is None else (picture.pixels.shape[2], picture.pixels.shape[1])
+        answer = plugins.first_answer(self.plugins, "replace_image", size_px=size, verdict=verdict)
+        if answer and isinstance(answer.value, Image.Image) and answer.value.size == size:
+            return answer.value.convert("RGB")
+        log.error("no card of %dx%d was drawn (%s); a grey picture takes its place", *size, answer)
+        return Image.new("RGB", size, "grey")
+
+    # --- judging -----------------------------------------------------------------------------------------
+
+    def check(self, images: Any, context: GenerationContext | None = None) -> Report:
+        """Judge images that are already there: paths, Pillow images, arrays, tensors, or lists of them."""
+        batch = intake.pictures_from(images, self.settings.largest_image_px)
+        return Report(self.judge(batch, context), context, self, batch.pictures)
+
+    def judge(self, batch: ImageBatch, context: GenerationContext | None = None) -> tuple[Verdict, ...]:
+        """Judge one batch: fingerprint, search, gather evidence, decide, remember.
+
+        Raises:
+            MemoryUnwritable: the verdicts could not be remembered; none of the images may be released.
+        """
+        started = time.perf_counter()
+        prints = self.fingerprint(batch)
+        fingerprinted = time.perf_counter()
+        neighbours = self.index.search(prints, self.settings.neighbours)
+        searched = time.perf_counter()
+        about = []
+        for row, picture in enumerate(batch.pictures):
+            evidence, near = self._evidence(
+                picture, prints.failures[row], neighbours[row], int(prints.pdq_quality[row]), context
+            )
+            about.append((picture, prints.pixels_sha256[row], evidence, near))
+        spent = (fingerprinted - started, searched - fingerprinted, time.perf_counter() - searched)
+        timings = Timings(**{k: s * 1000 for k, s in zip(Timings.model_fields, spent, strict=True)})
+        verdicts = tuple(self._decide(*one, context, timings) for one in about)
+        self._remember(batch, verdicts, context)
+        return verdicts
+
+    def _evidence(
+        self,
+        picture: Picture,
+        failure: CheckFailed | None,
+        neighbours: tuple[Neighbour, ...],
+        pdq_quality: int,
+        context: GenerationContext | None,
+    ) -> tuple[tuple[Evidence, ...], tuple[Neighbour, ...]]:
+        """All evidence on one image: from its neighbours, then from every plugin that looks closer."""
+        if failure is not None:
+            return (failure,), ()
+        found = list(judge.gather(picture.name, neighbours, pdq_quality, self.limits))
+        for answer in plugins.call_guards(
+            self.plugins,
+            "find_evidence",
+            context=context,
+            picture=picture,
+            neighbours=neighbours,
+            index=self.index,
+            limits=self.limits,
+        ):
+            found += _as_evidence(answer, picture.name)
+        return tuple(found), neighbours
+
+    def _decide(
+        self,
+        picture: Picture,
+        pixels_sha256: str | None,
+        evidence: tuple[Evidence, ...],
+        neighbours: tuple[Neighbour, ...],
+        context: GenerationContext | None,
+        timings: Timings,
+    ) -> Verdict:
+        about = judge.Findings(
+            image=picture.name,
+            pixels_sha256=pixels_sha256,
+            evidence=evidence,
+            neighbours=neighbours,
+            limits=self.limits,
+            index_snapshot=self.index.header.snapshot,
+            at=datetime.now(UTC),
+            run_id=context.run_id if context else None,
+            timings=timings,
+        )
+        return judge.decide(about, self.settings.policy)
+
+    def _remember(self, batch: ImageBatch, verdicts: Sequence[Verdict], context: GenerationContext | None) -> None:
+        held = []
+        for picture, verdict in zip(batch.pictures, verdicts, strict=True):
+            flagged = verdict.decision is Decision.FLAG
+            held.append(
+                Held(verdict, act.encode_png(picture.pixels) if flagged and picture.pixels is not None else None)
+            )
+        if held:
+            self.memory.record_verdicts(held, context)
+        for verdict in verdicts:
+            plugins.call_observers(self.plugins, "verdict_reached", verdict=verdict, context=context)
+
+    # --- releasing ---------------------------------------------------------------------------------------
+
+    def release(
+        self, report: Report, folder: Path, names: Sequence[str] | None, *, overwrite: bool
+    ) -> list[Path | None]:
+        """Sign and write the accepted images of a report; see `Report.save`."""
+        names = names or [f"image-{at:04d}" for at in range(len(report.verdicts))]
+        paths: list[Path | None] = [None] * len(report.verdicts)
+        accepted = [at for at, verdict in enumerate(report.verdicts) if verdict.decision is Decision.ACCEPT]
+        if not accepted:
+            return paths
+        signing = self._signing()
+        folder.mkdir(parents=True, exist_ok=True)
+        for at in accepted:
+            path = folder / f"{names[at]}.png"
+            self._release_one(
+                report.pictures[at], report.verdicts[at], report.context, path, signing, overwrite=overwrite
+            )
+            paths[at] = path
+        return paths
+
+    def _signing(self) -> act.Signing:
+        answer = plugins.first_answer(self.plugins, "provide_signer", settings=self.settings)
+        if answer is not None and isinstance(answer.error, GuardrailError):
+            raise answer.error
+        if answer is None or not isinstance(answer.value, act.Signing):
+            raise ReleaseFailed("all", f"no plugin provides a signer ({answer})")
+        return answer.value
+
+    def _release_one(
+        self,
+        picture: Picture,
+        verdict: Verdict,
+        context: GenerationContext | None,
+        path: Path,
+        signing: act.Signing,
+        *,
+        overwrite: bool,
+    ) -> None:
+        """Encode, sign, read back, write the ledger, write the file; a failure on the way leaves no file."""
+        assert picture.pixels is not None, "an accepted image was read"
+        claims = self._claims(verdict, context)
+        signed = act.sign(act.encode_png(picture.pixels), verdict, claims, signing)
+        release = act.describe_release(signed, path)
+        self.memory.record_release(release)
+        try:
+            act.write_release(signed, path, overwrite=overwrite)
+        except ReleaseFailed as error:
+            self.memory.record_withdrawal(verdict.verdict_id, str(error))
+            raise
+        plugins.call_observers(self.plugins, "output_released", release=release, path=path)
+
+    def _claims(self, verdict: Verdict, context: GenerationContext | None) -> Mapping[str, Any]:
+        """What the plugins say of an output, by assertion label."""
+        claims: dict[str, Any] = {}
+        for answer in plugins.call_guards(self.plugins, "describe_output", verdict=verdict, context=context):
+            if answer.error is not None:
+                raise ReleaseFailed(verdict.image, f"plugin {answer.plugin!r} failed: {answer.error!r}")
+            for label, content in (answer.value or {}).items():
+                if label in claims:
+                    raise ReleaseFailed(verdict.image, f"two plugins say {label!r}")
+                claims[label] = content
+        return claims
+
+
+def _plugins(extra: Iterable[object]) -> Any:
+    return plugins.build_plugins(extra)
+
+
+def _index(hooks: Any, settings: Settings) -> IndexBackend:
+    if not settings.index:
+        raise IndexMissing("", "no index was named in the settings or the call")
+    return plugins.open_index(hooks, settings.index)
+
+
+def _fingerprinter(hooks: Any, settings: Settings, index: IndexBackend) -> Fingerprinter:
+    """The fingerprinter the index was built with.
+
+    Raises:
+        IndexMismatch: the embedder of that name has other weights now, or the hashes are of another version.
+    """
+    device = resolve_device(settings.device)
+    made = {role: plugins.make_embedder(hooks, spec.name, device) for role, spec in index.header.embedders.items()}
+    for role, spec in index.header.embedders.items():
+        if made[role].spec != spec:
+            raise IndexMismatch(settings.index, str(spec), str(made[role].spec))
+    if index.header.hashes != HASHES:
+        raise IndexMismatch(settings.index, str(index.header.hashes), str(HASHES))
+    return Fingerprinter(made["copy"], made.get("clip"), device, settings.batch)
+
+
+def _as_evidence(answer: plugins.Answer, image: str) -> Iterator[Evidence]:
+    """What one plugin found; a crash or an answer of another kind is evidence that a check failed."""
+    found = answer.value or ()
+    if answer.error is None and isinstance(found, Sequence) and all(isinstance(one, MatchEvidence) for one in found):
+        yield from found
+    else:
+        reason = repr(answer.error) if answer.error else f"it answered {type(answer.value).__name__}, not evidence"
+        yield CheckFailed(check=f"find_evidence:{answer.plugin}", image=image, error=reason)

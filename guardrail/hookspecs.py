@@ -1,0 +1,109 @@
+"""The contract with plugins: every hook, when it is called, what to return, and what an error in it does.
+
+A plugin is a module or object with functions marked `@guardrail.hookimpl`, offered by an entry point in group
+`guardrail`. A hook may take fewer arguments than are listed here. Three families:
+
+* `register_*`: called once, when a Guard is built. An error stops the build (`PluginFault`).
+* guards (`find_evidence`, `replace_image`, `describe_output`, `provide_signer`): called plugin by plugin, so that one
+  crash loses no other answer. An error in the first two becomes `CheckFailed` evidence; in the others it withholds
+  the image (`ReleaseFailed`).
+* observers (`verdict_reached`, `output_released`): an error is logged, the verdict stands.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from PIL.Image import Image
+
+    from guardrail.carriers import Picture
+    from guardrail.protocols import Embedder, IndexBackend
+    from guardrail.records import GenerationContext, Limits, MatchEvidence, Neighbour, Release, Verdict
+    from guardrail.settings import Settings
+
+PROJECT = "guardrail"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+__all__ = ["PROJECT", "hookimpl", "hookspec"]
+
+
+@hookspec
+def register_embedders() -> Mapping[str, Callable[[str, str], Embedder]]:  # type: ignore[empty-body]
+    """Offer embedders.
+
+    Called once, when a Guard or an index is built. Return a mapping from a scheme (`mini`, `clip`) to a factory that
+    takes what follows the colon in the embedder's name (`""` for a bare scheme) and a torch device name, and returns
+    an `Embedder`. Two plugins offering one scheme, or an error, stop the build.
+    """
+
+
+@hookspec
+def register_index_backends() -> Mapping[str, Callable[[str], IndexBackend]]:  # type: ignore[empty-body]
+    """Offer index backends.
+
+    Called once, when a Guard is built. Return a mapping from a URL scheme (`folder` for a plain path) to a function
+    that opens an index at a location and returns an `IndexBackend`. Two plugins offering one scheme, or an error, stop
+    the build.
+    """
+
+
+@hookspec
+def find_evidence(  # type: ignore[empty-body]
+    context: GenerationContext | None,
+    picture: Picture,
+    neighbours: tuple[Neighbour, ...],
+    index: IndexBackend,
+    limits: Limits,
+) -> Sequence[MatchEvidence]:
+    """Look closer at one image and its neighbours.
+
+    Called for every image that could be fingerprinted, after search. Return evidence (an empty sequence or `None` for
+    none); it is added to that of the other signals and judged by the policy. An error becomes `CheckFailed` evidence.
+    `picture.pixels` is the guard's own copy: read it, never write to it.
+    """
+
+
+@hookspec(firstresult=True)
+def replace_image(size_px: tuple[int, int], verdict: Verdict) -> Image | None:
+    """Draw what is shown in place of an image that is withheld.
+
+    Called for every blocked image, and for flagged ones that are held for review. `size_px` is (width, height). Return
+    an RGB `PIL.Image.Image` of that size, or `None` to leave it to the next plugin. An error, a wrong size or no answer
+    gives a plain grey picture, and is logged: the image stays withheld.
+    """
+
+
+@hookspec
+def describe_output(verdict: Verdict, context: GenerationContext | None) -> Mapping[str, Any]:  # type: ignore[empty-body]
+    """Say something of an accepted image in its signed manifest.
+
+    Called before signing. Return a mapping from C2PA assertion labels to JSON-ready data. Never put prompt text there:
+    the file leaves this machine. Two plugins using one label, or an error, withhold the image.
+    """
+
+
+@hookspec(firstresult=True)
+def provide_signer(settings: Settings) -> object | None:
+    """Offer the signer of this guard's releases.
+
+    Called once for each call to `save`. Return a `guardrail.act.Signing` (credential and trust anchor), or `None` when
+    this plugin has none for these settings. No answer at all or an error withholds the images.
+    """
+
+
+@hookspec
+def verdict_reached(verdict: Verdict, context: GenerationContext | None) -> None:
+    """Observe a verdict, after it is in the ledger. Return nothing; an error is logged."""
+
+
+@hookspec
+def output_released(release: Release, path: Path) -> None:
+    """Observe a signed file that was written, after it is in the ledger. Return nothing; an error is logged."""

@@ -1,0 +1,23 @@
+"""A pipeline call or files in, a generation context and an image batch out; the only room that knows diffusers."""
+
+from guardrail.intake.context import finish_context, read_context
+from guardrail.intake.files import read_picture
+from guardrail.intake.outputs import PicturesInOutput, pictures_in, put_into
+from guardrail.intake.reseed import Reseeded, reseeded
+from guardrail.intake.values import pictures_from
+from guardrail.intake.wrapping import guard_of, unwrap, wrap
+
+__all__ = [
+    "PicturesInOutput",
+    "Reseeded",
+    "finish_context",
+    "guard_of",
+    "pictures_from",
+    "pictures_in",
+    "put_into",
+    "read_context",
+    "read_picture",
+    "reseeded",
+    "unwrap",
+    "wrap",
+]

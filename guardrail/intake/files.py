@@ -1,0 +1,71 @@
+"""One file in, one picture out; a file that cannot be read becomes a picture with a failure, never an exception."""
+
+import hashlib
+import io
+import stat
+import warnings
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageOps
+
+from guardrail.carriers import Picture
+from guardrail.errors import ImageUnreadable
+from guardrail.intake.pixels import from_pillow
+from guardrail.records import CheckFailed
+
+__all__ = ["LARGEST_IMAGE_PX", "read_picture"]
+
+_LARGEST_FILE_BYTES = 2**30
+LARGEST_IMAGE_PX = 100_000_000
+
+
+def read_picture(path: Path, largest_px: int = LARGEST_IMAGE_PX) -> Picture:
+    """Read an image file, as a viewer would show it (orientation applied, transparency on white).
+
+    Args:
+        path: a regular file of any format Pillow reads.
+        largest_px: width x height above which the file is not decoded.
+
+    Returns:
+        A picture with uint8 (3, H, W) pixels on the CPU; or with a failure that names the file and the reason.
+    """
+    try:
+        content = _content(path)
+        digest = hashlib.sha256(content).hexdigest()
+        return Picture(str(path), pixels=_decode(str(path), content, largest_px), file_sha256=digest)
+    except (OSError, ImageUnreadable) as error:
+        reason = error.args[1] if isinstance(error, ImageUnreadable) else str(error)
+    except Exception as error:  # noqa: BLE001 - decoders raise anything on hostile bytes, and none may stop the batch
+        reason = f"{type(error).__name__}: {error}"
+    failed = CheckFailed(check="read_file", image=str(path), error=str(reason))
+    return Picture(str(path), failure=failed)
+
+
+def _content(path: Path) -> bytes:
+    facts = path.stat()
+    if not stat.S_ISREG(facts.st_mode):
+        raise ImageUnreadable(str(path), "a folder" if stat.S_ISDIR(facts.st_mode) else "not a regular file")
+    if facts.st_size > _LARGEST_FILE_BYTES:
+        raise ImageUnreadable(str(path), f"a file of {facts.st_size} bytes, more than {_LARGEST_FILE_BYTES}")
+    if facts.st_size == 0:
+        raise ImageUnreadable(str(path), "an empty file")
+    return path.read_bytes()
+
+
+def _decode(name: str, content: bytes, largest_px: int) -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(io.BytesIO(content)) as image:
+                if image.width * image.height > largest_px:
+                    raise ImageUnreadable(name, f"{image.width}x{image.height} pixels, more than {largest_px} in all")
+                image.load()
+                return from_pillow(name, ImageOps.exif_transpose(image) if _has_one_frame(image) else image)
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise ImageUnreadable(name, f"a decompression bomb: {error}") from error
+
+
+def _has_one_frame(image: Image.Image) -> bool:
+    return getattr(image, "n_frames", 1) == 1

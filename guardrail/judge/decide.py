@@ -1,0 +1,186 @@
+"""Evidence and a policy in, one verdict out, with the sentence that explains it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from guardrail.judge.gather import limit_of, nearest_works, reached
+from guardrail.records import (
+    BitsLimit,
+    CheckFailed,
+    Credit,
+    Decision,
+    Disposition,
+    Evidence,
+    ExactMatch,
+    HashMatch,
+    Limits,
+    MatchEvidence,
+    Neighbour,
+    SimilarityLimit,
+    Timings,
+    Verdict,
+    Work,
+)
+from guardrail.settings import Policy, Rule
+
+__all__ = ["Findings", "decide"]
+
+_NEAREST_IN_VERDICT = 5  # C2PA assertions grow by 60 bytes a neighbour, and nobody reads further
+_NO_RULE = "no rule covers this failure"
+_NOTHING_NEAR = "nothing protected is near"
+_GENERIC = "generic imagery"
+_CREDITED = "licensed work, credited"
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """All that is known of one image when it is judged."""
+
+    image: str
+    pixels_sha256: str | None
+    evidence: tuple[Evidence, ...]
+    neighbours: tuple[Neighbour, ...]
+    limits: Limits
+    index_snapshot: str | None
+    at: datetime
+    run_id: str | None = None
+    timings: Timings | None = None
+
+
+class _Opinion(NamedTuple):
+    """What one piece of evidence asks for."""
+
+    decision: Decision
+    rule: str
+    evidence: Evidence | None
+
+
+def decide(about: Findings, policy: Policy) -> Verdict:
+    """Judge one image: the most severe opinion on its evidence wins, the first of equally severe ones."""
+    standing = {id(found): _standing(found, about.at) for found in about.evidence}
+    counted = [found for found in about.evidence if standing[id(found)] is not None or isinstance(found, CheckFailed)]
+    matches = [found for found in counted if not isinstance(found, CheckFailed)]
+    protected = [found for found in matches if standing[id(found)] is Disposition.PROTECT]
+    others = [(found, standing[id(found)]) for found in matches if standing[id(found)] is not Disposition.PROTECT]
+    weighed = [found for found in protected if not _explained_away(found, others, about.limits)]
+    generic = [found for found, what in others if what is Disposition.IGNORE]
+    excused = bool(generic) and not weighed and any(reached(found, about.limits) is Decision.BLOCK for found in generic)
+    failed = [
+        found for found in counted if isinstance(found, CheckFailed) and not (excused and found.check == "pdq_quality")
+    ]
+    opinions = [opinion for found in (*failed, *weighed) if (opinion := _opinion(found, policy, about.limits))]
+    owed = [found for found, what in others if what is Disposition.CREDIT]
+    winner = max(opinions, key=lambda opinion: opinion.decision.severity, default=_quiet(owed, generic))
+    return _verdict(about, policy, winner, owed)
+
+
+def _standing(found: Evidence, at: datetime) -> Disposition | None:
+    return None if isinstance(found, CheckFailed) else found.work.standing(at)
+
+
+def _explained_away(
+    found: MatchEvidence, others: list[tuple[MatchEvidence, Disposition | None]], limits: Limits
+) -> bool:
+    """Whether a work we need not protect is as near by the same signal.
+
+    Generic imagery explains any likeness but an exact one; a licensed work only what would merely be flagged.
+    """
+    if isinstance(found, ExactMatch):
+        return False
+    merely_flagged = reached(found, limits) is Decision.FLAG
+    return any(
+        other.signal == found.signal
+        and _nearness(other) >= _nearness(found)
+        and (what is Disposition.IGNORE or merely_flagged)
+        for other, what in others
+    )
+
+
+def _nearness(found: MatchEvidence) -> float:
+    """Higher is nearer, comparable within one signal only."""
+    bits = getattr(found, "distance_bits", 0)
+    return float(getattr(found, "similarity", -bits))
+
+
+def _opinion(found: Evidence, policy: Policy, limits: Limits) -> _Opinion | None:
+    """The opinion of the first rule that fits. A failed check that no rule covers blocks."""
+    failed = isinstance(found, CheckFailed)
+    rules = policy.rules if isinstance(found, CheckFailed) else policy.banks.get(found.work.bank, policy.rules)
+    for rule in rules:
+        if _fits(rule, found, limits):
+            return _Opinion(rule.decision, rule.name, found)
+    return _Opinion(Decision.BLOCK, _NO_RULE, found) if failed else None
+
+
+def _fits(rule: Rule, found: Evidence, limits: Limits) -> bool:
+    if rule.evidence != found.kind:
+        return False
+    if isinstance(found, CheckFailed):
+        return rule.signal in (None, found.check)
+    return rule.signal in (None, str(found.signal)) and reached(found, limits).severity >= rule.reaching.severity
+
+
+def _quiet(owed: list[MatchEvidence], generic: list[MatchEvidence]) -> _Opinion:
+    """The opinion where no rule spoke up."""
+    if owed:
+        return _Opinion(Decision.ACCEPT, _CREDITED, owed[0])
+    if generic:
+        return _Opinion(Decision.ACCEPT, _GENERIC, generic[0])
+    return _Opinion(Decision.ACCEPT, _NOTHING_NEAR, None)
+
+
+def _verdict(about: Findings, policy: Policy, winner: _Opinion, owed: list[MatchEvidence]) -> Verdict:
+    works = {(found.work.bank, found.work.work_id): found.work for found in owed}
+    released = winner.decision is Decision.ACCEPT
+    return Verdict(
+        run_id=about.run_id,
+        image=about.image,
+        pixels_sha256=about.pixels_sha256,
+        at=about.at,
+        decision=winner.decision,
+        rule=winner.rule,
+        explanation=_explanation(winner, about.limits),
+        evidence=about.evidence,
+        nearest=nearest_works(about.neighbours, about.limits, _NEAREST_IN_VERDICT),
+        credits=tuple(_credit(work) for work in works.values()) if released else (),
+        index_snapshot=about.index_snapshot,
+        policy_sha256=policy.sha256,
+        calibration=about.limits.calibration,
+        timings=about.timings,
+    )
+
+
+def _credit(work: Work) -> Credit:
+    return Credit.model_validate(work.model_dump(include=set(Credit.model_fields)))
+
+
+def _explanation(winner: _Opinion, limits: Limits) -> str:
+    """One sentence: the decision, the rule, and the measurement it rests on."""
+    done = {Decision.ACCEPT: "Accepted", Decision.FLAG: "Flagged", Decision.BLOCK: "Blocked"}[winner.decision]
+    found = winner.evidence
+    if found is None:
+        return f"{done}: {winner.rule}."
+    if isinstance(found, CheckFailed):
+        return f"{done}: {winner.rule}; check {found.check!r} on {found.image}: {found.error}."
+    work = found.work
+    by = f" by {work.creator}" if work.creator else ""
+    seen = getattr(found, "view", "identity")
+    view = "" if seen == "identity" else f", seen as {seen}"
+    named = f"{work.title or work.work_id!r}{by} (bank {work.bank}){view}"
+    return f"{done}: {winner.rule}; {_measurement(found, limits)} {named}."
+
+
+def _measurement(found: MatchEvidence, limits: Limits) -> str:
+    if isinstance(found, ExactMatch):
+        return f"the same {found.signal} as"
+    blocks = reached(found, limits) is Decision.BLOCK
+    how = "" if limits.calibration != "uncalibrated" else ", uncalibrated"
+    limit = limit_of(found.signal, limits)
+    if isinstance(found, HashMatch):
+        assert isinstance(limit, BitsLimit)
+        within = limit.block_within_bits if blocks else limit.flag_within_bits
+        return f"{found.signal} is {found.distance_bits} bits (limit {within}{how}) from"
+    assert isinstance(limit, SimilarityLimit)
+    bound = limit.block_above if blocks else limit.flag_above
+    return f"{found.signal} similarity {found.similarity:.3f} (limit {bound:.3f}{how}) with"

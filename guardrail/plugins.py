@@ -1,0 +1,138 @@
+"""Build a plugin manager, and call guards and observers one by one, each with its failure rule."""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import entry_points
+from typing import Any, NamedTuple
+
+import pluggy
+
+from guardrail import hookspecs
+from guardrail.errors import EmbedderUnknown, IndexMissing, PluginFault
+from guardrail.protocols import Embedder, IndexBackend
+
+__all__ = [
+    "Answer",
+    "build_plugins",
+    "call_guards",
+    "call_observers",
+    "first_answer",
+    "make_embedder",
+    "open_index",
+    "registered",
+]
+
+_GROUP = "guardrail"
+log = logging.getLogger("guardrail.plugins")
+
+
+class Answer(NamedTuple):
+    """What one plugin answered: a value, or the error it raised."""
+
+    plugin: str
+    value: Any = None
+    error: Exception | None = None
+
+
+def build_plugins(plugins: Iterable[object] = ()) -> pluggy.PluginManager:
+    """A plugin manager with the installed plugins (entry points in group `guardrail`), then the given ones.
+
+    Raises:
+        PluginFault: a plugin does not load, has a hook we do not know, or two have the same name.
+    """
+    hooks = pluggy.PluginManager(hookspecs.PROJECT)
+    hooks.add_hookspecs(hookspecs)
+    for entry in sorted(
+        entry_points(group=_GROUP), key=lambda entry: (not entry.value.startswith("guardrail_hooks."), entry.name)
+    ):
+        try:
+            plugin = entry.load()
+        except Exception as error:
+            raise PluginFault(entry.name, f"{type(error).__name__}: {error}") from error
+        _register(hooks, plugin, entry.name)
+    for plugin in plugins:
+        _register(hooks, plugin, getattr(plugin, "__name__", None) or type(plugin).__name__)
+    try:
+        hooks.check_pending()
+    except pluggy.PluginValidationError as error:
+        raise PluginFault(str(error.plugin), str(error)) from error
+    return hooks
+
+
+def _register(hooks: pluggy.PluginManager, plugin: object, name: str) -> None:
+    try:
+        hooks.register(plugin, name=name)
+    except (ValueError, pluggy.PluginValidationError) as error:
+        raise PluginFault(name, str(error)) from error
+
+
+def call_guards(hooks: pluggy.PluginManager, hook: str, **given: Any) -> Iterator[Answer]:
+    """Call one hook plugin by plugin, first registered first, so that one crash loses no other answer."""
+    caller = getattr(hooks.hook, hook)
+    for implementation in caller.get_hookimpls():
+        try:
+            value = implementation.function(*(given[name] for name in implementation.argnames))
+            yield Answer(implementation.plugin_name, value)
+        except Exception as error:  # noqa: BLE001 - whatever a plugin raises is its answer
+            yield Answer(implementation.plugin_name, error=error)
+
+
+def call_observers(hooks: pluggy.PluginManager, hook: str, **given: Any) -> None:
+    """Tell every observer; an error is logged and changes nothing."""
+    for answer in call_guards(hooks, hook, **given):
+        if answer.error is not None:
+            log.error("plugin %r failed in %s: %r", answer.plugin, hook, answer.error)
+
+
+def first_answer(hooks: pluggy.PluginManager, hook: str, **given: Any) -> Answer | None:
+    """The first answer that is not None, latest registered first, so that an own plugin comes before a shipped one."""
+    answers = [answer for answer in call_guards(hooks, hook, **given) if answer.error or answer.value is not None]
+    return answers[-1] if answers else None
+
+
+def registered(hooks: pluggy.PluginManager, hook: str) -> dict[str, Any]:
+    """All that the plugins offer through a `register_*` hook, by name.
+
+    Raises:
+        PluginFault: a plugin raised, or two offer the same name.
+    """
+    offered: dict[str, Any] = {}
+    for answer in call_guards(hooks, hook):
+        if answer.error is not None:
+            raise PluginFault(answer.plugin, f"{hook}: {answer.error!r}") from answer.error
+        mapping: Mapping[str, Any] = answer.value or {}
+        for name, factory in mapping.items():
+            if name in offered:
+                raise PluginFault(answer.plugin, f"{hook}: {name!r} is offered by another plugin too")
+            offered[name] = factory
+    return offered
+
+
+def make_embedder(hooks: pluggy.PluginManager, name: str, device: str) -> Embedder:
+    """The embedder of a name such as `mini` or `clip:ViT-B-32/laion2b_s34b_b79k`.
+
+    Raises:
+        EmbedderUnknown: no plugin offers it.
+        WeightsUnusable: its weights are missing or are others.
+    """
+    factories = registered(hooks, "register_embedders")
+    scheme, _, rest = name.partition(":")
+    if scheme not in factories:
+        raise EmbedderUnknown(name, ", ".join(sorted(factories)))
+    embedder: Embedder = factories[scheme](rest, device)
+    return embedder
+
+
+def open_index(hooks: pluggy.PluginManager, location: str) -> IndexBackend:
+    """Open an index: a plain path by the backend `folder`, `scheme://...` by the backend of that scheme.
+
+    Raises:
+        IndexMissing: there is none, or no plugin opens such a location.
+        IndexDamaged: it cannot be trusted.
+    """
+    backends = registered(hooks, "register_index_backends")
+    scheme = location.split("://", 1)[0] if "://" in location else "folder"
+    if scheme not in backends:
+        raise IndexMissing(location, f"no backend for {scheme}://; there are {', '.join(sorted(backends))}")
+    backend: IndexBackend = backends[scheme](location)
+    return backend

@@ -1,0 +1,65 @@
+"""What a guard says of one call, for its caller: verdicts, and the way to release what was accepted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from guardrail.carriers import Picture
+    from guardrail.records import GenerationContext, Verdict
+
+__all__ = ["Releases", "Report"]
+
+
+class Releases(Protocol):
+    """What signs and writes the accepted images of a report: the guard that made it."""
+
+    def release(
+        self, report: Report, folder: Path, names: Sequence[str] | None, *, overwrite: bool
+    ) -> list[Path | None]:
+        """See `Report.save`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the guard says of one call.
+
+    Attributes:
+        verdicts: one for each image, in the order they were returned.
+        context: how the model was run; None for images that came without a run.
+        guard: the guard that judged.
+        pictures: the pixels that were judged: the guard's own copies.
+        attempts: verdicts on images that were generated again, oldest first; none of those images was released.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    context: GenerationContext | None
+    guard: Releases = field(repr=False)
+    pictures: tuple[Picture, ...] = field(repr=False)
+    attempts: tuple[Verdict, ...] = ()
+
+    def save(
+        self, folder: str | Path, *, names: Sequence[str] | None = None, overwrite: bool = False
+    ) -> list[Path | None]:
+        """Write every accepted image: encoded once, signed, read back, entered in the ledger, then released.
+
+        What is written are the pixels that were judged, whatever happened to the caller's copies since.
+
+        Args:
+            folder: where to; made when missing.
+            names: file names without ending, one for each image; default `image-0000` and on.
+            overwrite: replace files that are there.
+
+        Returns:
+            The path of each image's file, in order; None where the image was not accepted.
+
+        Raises:
+            ReleaseFailed: an image could not be signed, read back or written; that file is not there.
+            MemoryUnwritable: the ledger could not be written; that file is not there.
+            KeysMissing: there is no signing key.
+        """
+        return self.guard.release(self, Path(folder), names, overwrite=overwrite)

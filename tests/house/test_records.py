@@ -1,0 +1,110 @@
+"""Every record, with whatever it may hold, is the same after a way through JSON."""
+
+import enum
+import types
+from datetime import UTC
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import pytest
+from annotated_types import Ge, Gt, Le, MinLen
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import AwareDatetime, BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from guardrail import records
+from guardrail import settings as settings_module
+
+EVERY_RECORD = [
+    kind
+    for kind in vars(records).values()
+    if isinstance(kind, type) and issubclass(kind, records.Record) and kind is not records.Record
+]
+EITHER_OR = {records.Neighbour: ("similarity", "distance_bits")}
+
+
+def _flat(metadata: Any) -> list[Any]:
+    """Constraints, those inside a `Field(...)` too."""
+    return [one for item in metadata for one in (_flat(item.metadata) if isinstance(item, FieldInfo) else [item])]
+
+
+def _numbers(kind: type, constraints: list[Any]) -> st.SearchStrategy[Any]:
+    low = max((one.ge for one in constraints if isinstance(one, Ge)), default=None)
+    low = max((one.gt + 1 for one in constraints if isinstance(one, Gt)), default=low)
+    high = min((one.le for one in constraints if isinstance(one, Le)), default=None)
+    if kind is int:
+        return st.integers(low, high if high is not None else 2**53)
+    return st.floats(low, high, allow_nan=False, allow_infinity=False)
+
+
+def _values(annotation: Any, metadata: Any = ()) -> st.SearchStrategy[Any]:
+    """Whatever a field of this annotation may hold."""
+    constraints = _flat(metadata)
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _values(args[0], [*args[1:], *constraints])
+    if origin in {Union, types.UnionType}:
+        return st.one_of([_values(arg, constraints) for arg in args])
+    if origin is tuple:
+        return st.lists(_values(args[0]), max_size=2).map(tuple)
+    if origin is dict:
+        return st.dictionaries(_values(args[0]), _values(args[1]), max_size=2)
+    if origin is Literal:
+        return st.sampled_from(args)
+    return _plain(annotation, constraints)
+
+
+def _plain(annotation: Any, constraints: list[Any]) -> st.SearchStrategy[Any]:
+    if annotation is type(None):
+        return st.none()
+    if annotation is AwareDatetime:
+        return st.datetimes(timezones=st.just(UTC))
+    if annotation in {int, float}:
+        return _numbers(annotation, constraints)
+    if annotation is str:
+        patterns = [one.pattern for one in constraints if getattr(one, "pattern", None)]
+        shortest = max((one.min_length for one in constraints if isinstance(one, MinLen)), default=0)
+        return st.from_regex(patterns[0], fullmatch=True) if patterns else st.text(min_size=shortest, max_size=8)
+    if issubclass(annotation, enum.Enum):
+        return st.sampled_from(annotation)
+    return _made(annotation)
+
+
+def _made(kind: type[BaseModel]) -> st.SearchStrategy[Any]:
+    fields = {name: _values(field.annotation, field.metadata) for name, field in kind.model_fields.items()}
+    if kind not in EITHER_OR:
+        return st.builds(kind, **fields)
+    one, other = EITHER_OR[kind]
+    sides = [(one, other), (other, one)]
+    return st.one_of(
+        [
+            st.builds(kind, **(fields | {none: st.none(), some: fields[some].filter(lambda v: v is not None)}))
+            for some, none in sides
+        ]
+    )
+
+
+@pytest.mark.parametrize("kind", EVERY_RECORD, ids=lambda kind: kind.__name__)
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much], max_examples=20)
+@given(chance=st.data())
+def test_record_is_the_same_after_json(kind: type[records.Record], chance: st.DataObject):
+    record = chance.draw(_made(kind))
+    assert kind.model_validate_json(record.model_dump_json()) == record
+
+
+@pytest.mark.parametrize("kind", EVERY_RECORD, ids=lambda kind: kind.__name__)
+def test_record_is_frozen_and_closed(kind: type[records.Record]):
+    assert kind.model_config["frozen"]
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        kind.model_validate({"no such field": 1})
+
+
+@pytest.mark.parametrize("kind", EVERY_RECORD, ids=lambda kind: kind.__name__)
+def test_record_has_a_sentence_and_is_exported(kind: type[records.Record]):
+    assert kind.__doc__
+    assert kind.__name__ in records.__all__
+
+
+@pytest.mark.parametrize("kind", [settings_module.Settings, settings_module.Policy, settings_module.Rule])
+def test_every_setting_is_described(kind: type[BaseModel]):
+    assert [name for name, field in kind.model_fields.items() if not field.description] == []

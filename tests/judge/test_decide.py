@@ -1,0 +1,194 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from guardrail.judge import Findings, decide, gather, nearest_works
+from guardrail.records import (
+    BitsLimit,
+    CheckFailed,
+    CopyMatch,
+    Decision,
+    Disposition,
+    ExactMatch,
+    HashMatch,
+    Limits,
+    Neighbour,
+    PixelMatch,
+    SemanticMatch,
+    Signal,
+    SimilarityLimit,
+    Work,
+)
+from guardrail.settings import Policy
+
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+LIMITS = Limits(
+    pdq=BitsLimit(flag_within_bits=48, block_within_bits=31),
+    phash=BitsLimit(flag_within_bits=8),
+    copy=SimilarityLimit(flag_above=0.7, block_above=0.9),
+    clip=SimilarityLimit(flag_above=0.8),
+    correlation=SimilarityLimit(flag_above=0.85, block_above=0.9),
+    pdq_quality_at_least=50,
+)
+FOX = Work(work_id="fox", title="Fox", creator="Åsa", bank="animals")
+LICENSED = FOX.model_copy(update={"work_id": "owl", "disposition": Disposition.CREDIT, "licence": "by agreement"})
+GENERIC = FOX.model_copy(update={"work_id": "sky", "disposition": Disposition.IGNORE, "bank": "generic"})
+
+
+def verdict_on(*evidence, policy=None, limits=LIMITS):
+    about = Findings("images[0]", "a" * 64, tuple(evidence), (), limits, "b" * 64, NOW)
+    return decide(about, policy or Policy.shipped())
+
+
+def copy(work=FOX, similarity=0.95):
+    return CopyMatch(work=work, similarity=similarity)
+
+
+def test_nothing_near_is_accepted():
+    verdict = verdict_on()
+    assert verdict.decision is Decision.ACCEPT
+    assert verdict.explanation == "Accepted: nothing protected is near."
+
+
+@pytest.mark.parametrize(
+    ("evidence", "decision"),
+    [
+        (ExactMatch(work=FOX, signal=Signal.BYTES), Decision.BLOCK),
+        (ExactMatch(work=FOX, signal=Signal.PIXELS), Decision.BLOCK),
+        (HashMatch(work=FOX, signal=Signal.PDQ, distance_bits=31), Decision.BLOCK),
+        (HashMatch(work=FOX, signal=Signal.PDQ, distance_bits=32), Decision.FLAG),
+        (HashMatch(work=FOX, signal=Signal.PHASH, distance_bits=0), Decision.FLAG),
+        (copy(similarity=0.9), Decision.BLOCK),
+        (copy(similarity=0.89), Decision.FLAG),
+        (PixelMatch(work=FOX, similarity=0.9), Decision.BLOCK),
+        (PixelMatch(work=FOX, similarity=0.86), Decision.FLAG),
+        (SemanticMatch(work=FOX, similarity=1.0), Decision.FLAG),
+        (CheckFailed(check="read_file", image="a", error="cut"), Decision.BLOCK),
+        (CheckFailed(check="find_evidence:x", image="a", error="crash"), Decision.BLOCK),
+        (CheckFailed(check="pdq_quality", image="a", error="flat"), Decision.FLAG),
+    ],
+)
+def test_each_evidence_has_its_decision(evidence, decision):
+    assert verdict_on(evidence).decision is decision
+
+
+def test_most_severe_opinion_wins_whatever_the_order():
+    mild, severe = copy(similarity=0.75), ExactMatch(work=FOX, signal=Signal.BYTES)
+    assert verdict_on(mild, severe).rule == verdict_on(severe, mild).rule == "exact copy of a work"
+
+
+def test_failed_check_without_any_rule_blocks():
+    policy = Policy.model_validate({"rules": [{"name": "only exact", "evidence": "exact_match", "decision": "flag"}]})
+    assert verdict_on(CheckFailed(check="x", image="a", error="e"), policy=policy).decision is Decision.BLOCK
+
+
+def test_policy_that_accepts_failures_is_refused():
+    with pytest.raises(ValueError, match="could not be checked"):
+        Policy.model_validate({"rules": [{"name": "r", "evidence": "check_failed", "decision": "accept"}]})
+
+
+def test_bank_rules_take_the_place_of_the_general_ones():
+    strict = {"name": "strict bank", "evidence": "copy_match", "decision": "block"}
+    policy = Policy.shipped().model_copy(update={"banks": {"animals": Policy(rules=[strict]).rules}})
+    assert verdict_on(copy(similarity=0.75), policy=policy).rule == "strict bank"
+    other = FOX.model_copy(update={"bank": "plants"})
+    assert verdict_on(copy(other, 0.75), policy=policy).decision is Decision.FLAG
+
+
+def test_licensed_work_passes_with_credit():
+    verdict = verdict_on(copy(LICENSED))
+    assert verdict.decision is Decision.ACCEPT
+    assert [credit.work_id for credit in verdict.credits] == ["owl"]
+    assert verdict.rule == "licensed work, credited"
+
+
+def test_licensed_work_explains_a_farther_flag_but_never_a_block():
+    assert verdict_on(copy(LICENSED, 0.95), copy(FOX, 0.8)).decision is Decision.ACCEPT
+    assert verdict_on(copy(LICENSED, 0.95), copy(FOX, 0.94)).decision is Decision.BLOCK
+    assert verdict_on(copy(LICENSED, 0.75), copy(FOX, 0.8)).decision is Decision.FLAG
+
+
+def test_blocked_image_carries_no_credit():
+    verdict = verdict_on(copy(LICENSED), ExactMatch(work=FOX, signal=Signal.BYTES))
+    assert verdict.credits == ()
+
+
+def test_generic_picture_suppresses_what_is_no_nearer_by_the_same_signal():
+    assert verdict_on(copy(GENERIC, 0.95), copy(FOX, 0.95)).decision is Decision.ACCEPT
+    assert verdict_on(copy(GENERIC, 0.95), copy(FOX, 0.96)).decision is Decision.BLOCK
+    near_hash = HashMatch(work=FOX, signal=Signal.PDQ, distance_bits=10)
+    assert verdict_on(copy(GENERIC, 0.99), near_hash).decision is Decision.BLOCK
+    assert (
+        verdict_on(HashMatch(work=GENERIC, signal=Signal.PDQ, distance_bits=10), near_hash).decision is Decision.ACCEPT
+    )
+
+
+def test_exact_copy_is_never_explained_away():
+    exact = ExactMatch(work=FOX, signal=Signal.PIXELS)
+    assert verdict_on(ExactMatch(work=GENERIC, signal=Signal.PIXELS), exact).decision is Decision.BLOCK
+
+
+def test_low_quality_is_excused_only_by_clearly_generic_imagery():
+    poor = CheckFailed(check="pdq_quality", image="a", error="flat")
+    assert verdict_on(poor, copy(GENERIC, 0.95)).decision is Decision.ACCEPT
+    assert verdict_on(poor, copy(GENERIC, 0.75)).decision is Decision.FLAG
+    assert verdict_on(poor, copy(GENERIC, 0.95), copy(FOX, 0.97)).decision is Decision.BLOCK
+    assert verdict_on(CheckFailed(check="read", image="a", error="e"), copy(GENERIC, 0.99)).decision is Decision.BLOCK
+
+
+def test_dates_are_honoured_at_judgement():
+    past, future = NOW - timedelta(days=1), NOW + timedelta(days=1)
+    assert verdict_on(copy(FOX.model_copy(update={"expires_at": past}))).decision is Decision.ACCEPT
+    assert verdict_on(copy(FOX.model_copy(update={"expires_at": future}))).decision is Decision.BLOCK
+    assert verdict_on(copy(LICENSED.model_copy(update={"opted_out_at": past}))).decision is Decision.BLOCK
+    assert verdict_on(copy(LICENSED.model_copy(update={"opted_out_at": future}))).decision is Decision.ACCEPT
+    assert verdict_on(copy(LICENSED.model_copy(update={"expires_at": past}))).decision is Decision.BLOCK
+
+
+def test_explanation_names_work_measure_limit_and_that_it_is_uncalibrated():
+    said = verdict_on(HashMatch(work=FOX, signal=Signal.PDQ, distance_bits=12, view="rotate_90")).explanation
+    assert said == (
+        "Blocked: perceptual hash of a copy; pdq is 12 bits (limit 31, uncalibrated) from 'Fox' by Åsa "
+        "(bank animals), seen as rotate_90."
+    )
+
+
+# --- gathering -------------------------------------------------------------------------------------------------
+
+
+def near(signal, value, work=FOX):
+    bits = signal in (Signal.PDQ, Signal.PHASH, Signal.BYTES, Signal.PIXELS)
+    measure = {"distance_bits": value} if bits else {"similarity": value}
+    return Neighbour(work=work, row=0, signal=signal, **measure)
+
+
+@pytest.mark.parametrize(
+    ("neighbour", "is_evidence"),
+    [
+        (near(Signal.PDQ, 47), True),
+        (near(Signal.PDQ, 48), True),
+        (near(Signal.PDQ, 49), False),
+        (near(Signal.PHASH, 8), True),
+        (near(Signal.PHASH, 9), False),
+        (near(Signal.COPY, 0.71), True),
+        (near(Signal.COPY, 0.7), True),
+        (near(Signal.COPY, 0.69), False),
+        (near(Signal.CLIP, 0.8), True),
+        (near(Signal.CLIP, 0.79), False),
+        (near(Signal.BYTES, 0), True),
+    ],
+)
+def test_evidence_begins_at_the_flag_limit(neighbour, is_evidence):
+    assert bool(gather("a", (neighbour,), 100, LIMITS)) is is_evidence
+
+
+def test_hash_of_a_poor_image_is_a_failed_check_and_no_evidence():
+    for quality, kinds in ((49, ["check_failed"]), (50, ["hash_match"]), (51, ["hash_match"])):
+        assert [found.kind for found in gather("a", (near(Signal.PDQ, 0),), quality, LIMITS)] == kinds
+
+
+def test_nearest_lists_each_work_once_strongest_first():
+    other = FOX.model_copy(update={"work_id": "owl"})
+    found = nearest_works((near(Signal.COPY, 0.5), near(Signal.PDQ, 10), near(Signal.COPY, 0.6, other)), LIMITS, 5)
+    assert [(one.work.work_id, one.signal) for one in found] == [("fox", Signal.PDQ), ("owl", Signal.COPY)]
+    assert len(nearest_works((near(Signal.COPY, 0.5), near(Signal.COPY, 0.6, other)), LIMITS, 1)) == 1
