@@ -77,9 +77,13 @@ def _document(run: DemoRun, page: Path, seconds: float) -> dict[str, Any]:
 
 def _show(run: DemoRun, page: Path, seconds: float) -> None:
     console = Console(highlight=False)
-    table = Table("pipeline", "decision", "nearest work, by", "signal", "what really happened", box=None)
-    for one in run.images:
-        table.add_row(one.pipeline, _coloured(one.verdict.decision), *_nearest_cells(one), one.outcome)
+    table = Table(box=None)
+    for heading, width in (("verdict", 7), ("nearest work", 16), ("by", 17), ("what it really is", 35)):
+        table.add_column(heading, no_wrap=True, overflow="ellipsis", width=width)
+    for pipeline in dict.fromkeys(one.pipeline for one in run.images):
+        table.add_row("", "", "", f"[bold]the {pipeline} pipeline[/]")
+        for one in (one for one in run.images if one.pipeline == pipeline):
+            table.add_row(_coloured(one.verdict.decision), *_nearest_cells(one), one.outcome)
     console.print(table)
     counts = Counter((one.pipeline, one.verdict.decision) for one in run.images)
     for pipeline in dict.fromkeys(one.pipeline for one in run.images):
@@ -106,5 +110,4 @@ def _nearest_cells(one: DemoImage) -> tuple[str, str]:
     if near is None:
         return "", ""
     measure = f"{near.similarity:.3f}" if near.similarity is not None else f"{near.distance_bits} bits"
-    by = f", {near.work.creator}" if near.work.creator else ""
-    return f"{near.work.title}{by}", f"{near.signal} {measure}"
+    return near.work.title, f"{near.signal} {measure}"

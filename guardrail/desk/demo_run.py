@@ -32,7 +32,7 @@ _OVERFITTED_SIDE_PX = 96
 _STEPS = {"exactly overfitted": 20, "memorised UNet": 40}
 _PROOF_SIDE_PX = 32
 _COPIES_ABOVE = 0.9  # mean-removed correlation at 32x32: above it all copies and no unseen picture, as measured
-Kind = Literal["protected work", "licensed work", "work nobody registered", "generic picture", "no training picture"]
+Kind = Literal["protected work", "licensed work", "unregistered work", "generic picture", "nothing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ class _Truths:
         best = int(np.argmax(similarities))
         row, correlation = self._rows[best], float(similarities[best])
         if correlation < _COPIES_ABOVE:
-            return Truth("no training picture", "", correlation)
+            return Truth("nothing", "", correlation)
         return Truth(_kind(row), row["title"], correlation)
 
 
@@ -154,7 +154,7 @@ def _rows(table: Path) -> Iterator[dict[str, str]]:
 
 def _kind(row: dict[str, str]) -> Kind:
     if row["file"].startswith("unindexed/"):
-        return "work nobody registered"
+        return "unregistered work"
     kinds: dict[str, Kind] = {"protect": "protected work", "credit": "licensed work", "ignore": "generic picture"}
     return kinds[row["disposition"]]
 
@@ -183,12 +183,11 @@ def _outcome(verdict: Verdict, truth: Truth) -> str:
     if truth.kind == "licensed work":
         credited = bool(verdict.credits)
         return "copy of a licensed work, credited" if credited else "copy of a licensed work, not credited"
-    if truth.kind == "work nobody registered":
-        return "copy of a work nobody registered" + (
-            ", stopped all the same" if stopped else ", released: not in the index"
-        )
-    what = "generic picture" if truth.kind == "generic picture" else "copies no training picture"
-    return f"{what}, {'stopped (false alarm or near miss)' if stopped else 'released'}"
+    if truth.kind == "unregistered work":
+        return f"copy of unregistered work, {'stopped' if stopped else 'released'}"
+    if truth.kind == "generic picture":
+        return f"generic picture, {'stopped' if stopped else 'released'}"
+    return "near miss or false alarm, stopped" if stopped else "copies nothing, released"
 
 
 def _verify_all(files: list[Path], keys: Path, out: Path) -> tuple[dict[str, str], str | None]:

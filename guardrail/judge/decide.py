@@ -17,6 +17,7 @@ from guardrail.records import (
     Limits,
     MatchEvidence,
     Neighbour,
+    PixelMatch,
     SimilarityLimit,
     Timings,
     Verdict,
@@ -54,10 +55,16 @@ class _Opinion(NamedTuple):
     decision: Decision
     rule: str
     evidence: Evidence | None
+    place: int = 0
+
+    @property
+    def weight(self) -> tuple[int, int]:
+        """The most severe weighs most; of equally severe ones, the one whose rule comes first."""
+        return self.decision.severity, -self.place
 
 
 def decide(about: Findings, policy: Policy) -> Verdict:
-    """Judge one image: the most severe opinion on its evidence wins, the first of equally severe ones."""
+    """Judge one image: the most severe opinion on its evidence wins, the earlier rule of equally severe ones."""
     standing = {id(found): _standing(found, about.at) for found in about.evidence}
     counted = [found for found in about.evidence if standing[id(found)] is not None or isinstance(found, CheckFailed)]
     matches = [found for found in counted if not isinstance(found, CheckFailed)]
@@ -71,7 +78,7 @@ def decide(about: Findings, policy: Policy) -> Verdict:
     ]
     opinions = [opinion for found in (*failed, *weighed) if (opinion := _opinion(found, policy, about.limits))]
     owed = [found for found, what in others if what is Disposition.CREDIT]
-    winner = max(opinions, key=lambda opinion: opinion.decision.severity, default=_quiet(owed, generic))
+    winner = max(opinions, key=lambda opinion: opinion.weight, default=_quiet(owed, generic))
     return _verdict(about, policy, winner, owed)
 
 
@@ -107,9 +114,9 @@ def _opinion(found: Evidence, policy: Policy, limits: Limits) -> _Opinion | None
     """The opinion of the first rule that fits. A failed check that no rule covers blocks."""
     failed = isinstance(found, CheckFailed)
     rules = policy.rules if isinstance(found, CheckFailed) else policy.banks.get(found.work.bank, policy.rules)
-    for rule in rules:
+    for place, rule in enumerate(rules):
         if _fits(rule, found, limits):
-            return _Opinion(rule.decision, rule.name, found)
+            return _Opinion(rule.decision, rule.name, found, place)
     return _Opinion(Decision.BLOCK, _NO_RULE, found) if failed else None
 
 
@@ -142,12 +149,22 @@ def _verdict(about: Findings, policy: Policy, winner: _Opinion, owed: list[Match
         rule=winner.rule,
         explanation=_explanation(winner, about.limits),
         evidence=about.evidence,
-        nearest=nearest_works(about.neighbours, about.limits, _NEAREST_IN_VERDICT),
+        nearest=nearest_works(about.neighbours + _proofs(about), about.limits, _NEAREST_IN_VERDICT),
         credits=tuple(_credit(work) for work in works.values()) if released else (),
         index_snapshot=about.index_snapshot,
         policy_sha256=policy.sha256,
         calibration=about.limits.calibration,
         timings=about.timings,
+    )
+
+
+def _proofs(about: Findings) -> tuple[Neighbour, ...]:
+    """Proof by pixels as neighbours, so that the nearest works are listed by the strongest thing known of them."""
+    rows = {(near.work.bank, near.work.work_id): near.row for near in about.neighbours}
+    return tuple(
+        Neighbour(work=found.work, row=row, signal=found.signal, similarity=found.similarity, view=found.view)
+        for found in about.evidence
+        if isinstance(found, PixelMatch) and (row := rows.get((found.work.bank, found.work.work_id))) is not None
     )
 
 

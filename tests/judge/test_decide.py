@@ -77,6 +77,11 @@ def test_most_severe_opinion_wins_whatever_the_order():
     assert verdict_on(mild, severe).rule == verdict_on(severe, mild).rule == "exact copy of a work"
 
 
+def test_of_equally_severe_opinions_the_earlier_rule_speaks():
+    proof = PixelMatch(work=FOX, similarity=0.99)
+    assert verdict_on(copy(), proof).rule == verdict_on(proof, copy()).rule == "pixels prove a copy"
+
+
 def test_failed_check_without_any_rule_blocks():
     policy = Policy.model_validate({"rules": [{"name": "only exact", "evidence": "exact_match", "decision": "flag"}]})
     assert verdict_on(CheckFailed(check="x", image="a", error="e"), policy=policy).decision is Decision.BLOCK

@@ -1,0 +1,205 @@
+"""The commands as a person runs them: exit codes, JSON on stdout and nothing else, and errors that say what to do."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from typer.testing import CliRunner
+
+from guardrail.desk.cli import app
+
+RUNNER = CliRunner()
+WORKS = Path(__file__).parents[2] / "indexes" / "demo" / "works"
+NAMES = ("bulldog-puppy", "caterpillar", "orange-slice", "pepperoni-pizza-slice", "red-eye-frog")
+
+
+def run(*words):
+    return RUNNER.invoke(app, [str(word) for word in words], catch_exceptions=True)
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory):
+    """Five real works, their index, and keys."""
+    home = tmp_path_factory.mktemp("shelf")
+    (home / "works").mkdir()
+    for name in NAMES:
+        shutil.copy(WORKS / f"{name}.webp", home / "works")
+    done = run("index", "build", home / "works", home / "index")
+    assert done.exit_code == 0, done.output
+    (home / "guardrail.toml").write_text('index = "index"\nhome = "home"\ndevice = "cpu"\n')
+    assert run("keys", "init", "--settings", home / "guardrail.toml").exit_code == 0
+    return home
+
+
+@pytest.fixture
+def settings(shelf, tmp_path):
+    """Settings with a memory of their own."""
+    path = shelf / f"{tmp_path.name}.toml"
+    path.write_text(
+        'index = "index"\nhome = "home"\nkeys = "home/keys"\ndevice = "cpu"\n'
+        f'memory = "sqlite:///{tmp_path / "m.db"}"\n'
+    )
+    return path
+
+
+def abstract(path, seed=0):
+    """A picture that has nothing to do with the works."""
+    chance = np.random.default_rng(seed)
+    image = Image.new("RGB", (200, 140), (30, 60, 90))
+    brush = ImageDraw.Draw(image)
+    for _ in range(30):
+        x, y, w, h = (int(v) for v in chance.integers(0, 140, 4))
+        brush.rectangle((x, y, x + w, y + h), fill=tuple(int(v) for v in chance.integers(0, 256, 3)))
+    image.save(path)
+    return path
+
+
+def test_check_of_own_copies_and_unrelated_pictures(shelf, settings, tmp_path):
+    folder = tmp_path / "outputs"
+    folder.mkdir()
+    frog = Image.open(WORKS / "red-eye-frog.webp").convert("RGB")
+    frog.save(folder / "small copy.jpg", quality=40)
+    frog.transpose(Image.Transpose.FLIP_LEFT_RIGHT).resize((120, 120)).save(folder / "mirrored.png")
+    abstract(folder / "fresh.png")
+    (folder / "broken.png").write_bytes(b"not a picture")
+    (folder / "notes.txt").write_text("left out")
+    done = run("check", folder, "--settings", settings, "--out", tmp_path / "publish", "--json")
+    assert done.exit_code == 11
+    document = json.loads(done.stdout)
+    decisions = {Path(image["path"]).name: image["decision"] for image in document["images"]}
+    assert decisions == {
+        "broken.png": "block",
+        "fresh.png": "accept",
+        "mirrored.png": "block",
+        "small copy.jpg": "block",
+    }
+    nearest = {Path(image["path"]).name: image["nearest"] for image in document["images"]}
+    assert nearest["mirrored.png"][0]["work_id"] == "red-eye-frog.webp"
+    assert document["left_out"] == 1
+    assert document["calibration"] == "uncalibrated"
+    outputs = [image["output"] for image in document["images"] if image["output"]]
+    assert outputs == [str(tmp_path / "publish" / "fresh.png")]
+    assert [path.name for path in (tmp_path / "publish").iterdir()] == ["fresh.png"]
+    verified = run("verify", *outputs, "--settings", settings, "--json")
+    assert verified.exit_code == 0
+    assert json.loads(verified.stdout)["files"][0]["outcome"] == "ours"
+
+
+def test_check_exit_codes(shelf, settings, tmp_path):
+    fresh, broken = abstract(tmp_path / "fresh.png"), tmp_path / "broken.png"
+    broken.write_text("text")
+    flat = tmp_path / "flat.png"
+    Image.new("RGB", (64, 64), (90, 120, 90)).save(flat)
+    copy = shelf / "works" / "caterpillar.webp"
+    for files, code in (
+        ((fresh,), 0),
+        ((fresh, flat), 10),
+        ((flat, copy), 11),
+        ((fresh, broken), 1),
+        ((broken, copy), 11),
+    ):
+        assert run("check", *files, "--settings", settings).exit_code == code, files
+    assert run("check", tmp_path / "absent.png", "--settings", settings).exit_code == 1
+
+
+def test_files_of_one_name_get_names_of_their_own(settings, tmp_path):
+    for folder, ending in (("a", "png"), ("a", "bmp"), ("b", "png")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        abstract(tmp_path / folder / f"x.{ending}", seed=7)
+    done = run("check", tmp_path / "a", tmp_path / "b", "--settings", settings, "--out", tmp_path / "out", "--json")
+    assert done.exit_code == 0, done.output
+    assert len({image["output"] for image in json.loads(done.stdout)["images"]}) == 3
+
+
+def test_verify_exit_codes(shelf, settings, tmp_path):
+    run("check", abstract(tmp_path / "a.png"), "--settings", settings, "--out", tmp_path / "out")
+    signed = tmp_path / "out" / "a.png"
+    altered = tmp_path / "altered.png"
+    content = bytearray(signed.read_bytes())
+    content[content.rindex(b"IDAT") + 12] ^= 1
+    altered.write_bytes(content)
+    run("keys", "init", "--dir", tmp_path / "other")
+    text = tmp_path / "text.png"
+    text.write_text("text")
+    own = ("--settings", settings)
+    for words, code in (
+        ((signed, *own), 0),
+        ((altered, *own), 20),
+        ((signed, "--anchor", tmp_path / "other"), 21),
+        ((tmp_path / "a.png", *own), 22),
+        ((text, *own), 1),
+        ((signed, altered, tmp_path / "a.png", *own), 20),
+        ((signed, text, *own), 1),
+    ):
+        assert run("verify", *words).exit_code == code, words
+
+
+def test_index_commands(shelf, tmp_path):
+    shown = json.loads(run("index", "info", shelf / "index", "--json").stdout)
+    assert (shown["works"], shown["embedders"]["copy"]["name"]) == (5, "mini")
+    assert run("index", "verify", shelf / "index").exit_code == 0
+    damaged = tmp_path / "damaged"
+    shutil.copytree(shelf / "index", damaged)
+    (damaged / "pdq.npy").write_bytes(b"\0" * 10)
+    done = run("index", "verify", damaged, "--json")
+    assert done.exit_code == 1
+    assert "pdq.npy" in json.loads(done.stdout)["damaged"][0]["file"]
+
+
+def test_build_lists_unreadable_files(shelf, tmp_path):
+    shutil.copytree(shelf / "works", tmp_path / "works")
+    (tmp_path / "works" / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 50)
+    done = run("index", "build", tmp_path / "works", tmp_path / "index", "--json")
+    assert done.exit_code == 0
+    assert [one["file"] for one in json.loads(done.stdout)["unreadable"]] == ["cut.png"]
+    assert json.loads(done.stdout)["works"] == 5
+
+
+def test_ledger_holds_until_it_is_edited(settings, tmp_path):
+    run("check", abstract(tmp_path / "a.png"), "--settings", settings)
+    done = run("ledger", "verify", "--settings", settings, "--json")
+    assert (done.exit_code, json.loads(done.stdout)["rows"]) == (0, 1)
+
+
+def test_settings_show_is_json_with_the_policy(settings):
+    shown = json.loads(run("settings", "show", "--settings", settings).stdout)
+    assert shown["on_flag"] == "hold"
+    assert len(shown["policy_sha256"]) == 64
+
+
+def command(*words, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "guardrail", *map(str, words)], capture_output=True, text=True, **options
+    )
+
+
+def test_known_error_is_one_line_on_stderr_and_exit_1(tmp_path):
+    done = command("check", "x.png", "--index", tmp_path / "nowhere", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: no index at")
+    assert "Traceback" not in done.stderr
+
+
+def test_bad_settings_are_named(tmp_path):
+    (tmp_path / "guardrail.toml").write_text("indx = 3\n")
+    done = command("settings", "show", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "guardrail.toml" in done.stderr
+    assert "indx" in done.stderr
+
+
+def test_every_command_has_an_example_and_its_exit_codes():
+    import typer
+
+    root = typer.main.get_command(app)
+    commands = [group if not hasattr(group, "commands") else None for group in root.commands.values()]
+    commands += [one for group in root.commands.values() for one in getattr(group, "commands", {}).values()]
+    for one in filter(None, commands):
+        assert "Example: guardrail" in one.help, one.name
+        assert "Exit codes:" in one.help, one.name
