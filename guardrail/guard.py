@@ -1,5 +1,7 @@
 """The flow on one page: a pipeline's output in; fingerprints, neighbours, evidence, verdicts; what may leave out."""
 
+from __future__ import annotations
+
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

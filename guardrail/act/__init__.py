@@ -1,7 +1,8 @@
 """A verdict in, the caller's output out: signed and written, or replaced by a card. The only room that imports c2pa."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from guardrail.lazy import lazy_names
 
 if TYPE_CHECKING:
     from guardrail.act.card import draw_card
@@ -26,25 +27,14 @@ __all__ = [
     "write_release",
 ]
 
-_HOMES = {
-    "card": ("draw_card",),
-    "encode": ("encode_png",),
-    "keys": ("Signing", "load_anchors", "load_signing", "make_development_keys"),
-    "provenance": ("VERDICT_LABEL", "sign", "verdict_assertion"),
-    "release": ("describe_release", "write_release"),
-    "verify": ("verify_file",),
-}
-_HOME_OF = {name: f"guardrail.act.{home}" for home, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> object:
-    """Load a public name when it is first used: drawing a card or encoding a picture does not load c2pa."""
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'guardrail.act' has no attribute {name!r}; see guardrail.act.__all__")
-    found: object = getattr(import_module(_HOME_OF[name]), name)
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "guardrail.act.card": ("draw_card",),
+        "guardrail.act.encode": ("encode_png",),
+        "guardrail.act.keys": ("Signing", "load_anchors", "load_signing", "make_development_keys"),
+        "guardrail.act.provenance": ("VERDICT_LABEL", "sign", "verdict_assertion"),
+        "guardrail.act.release": ("describe_release", "write_release"),
+        "guardrail.act.verify": ("verify_file",),
+    },
+)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
@@ -11,9 +11,10 @@ from rich.table import Table
 
 from guardrail.desk.console import AsJson, SettingsFile, aside, print_json, progress_of, read_settings
 from guardrail.errors import SettingsInvalid
-from guardrail.guard import Guard
-from guardrail.index import find_images
 from guardrail.records import CheckFailed, Decision, Neighbour, Verdict
+
+if TYPE_CHECKING:
+    from guardrail.guard import Guard
 
 __all__ = ["COLOURS", "check", "exit_code_of", "nearest_document"]
 
@@ -45,6 +46,8 @@ def check(
 
     Exit codes: 0 all accepted, 10 some flagged, 11 some blocked as copies, 1 some (or all) could not be checked.
     """
+    from guardrail.guard import Guard  # when a command runs, not before: it loads torch, and --help need not
+
     guard = Guard(index, read_settings(settings_file))
     files, left_out = _files(paths)
     if not files:
@@ -62,6 +65,8 @@ def check(
 
 def _files(paths: list[Path]) -> tuple[list[Path], int]:
     """Files as they were named, and those in folders that are named like images; and how many others folders hold."""
+    from guardrail.index import find_images
+
     files: list[Path] = []
     left_out = 0
     for path in paths:
@@ -75,7 +80,7 @@ def _files(paths: list[Path]) -> tuple[list[Path], int]:
 
 
 def _checked(
-    guard: Guard, files: list[Path], out: Path | None, progress: Callable[[int, int], None], *, overwrite: bool
+    guard: "Guard", files: list[Path], out: Path | None, progress: Callable[[int, int], None], *, overwrite: bool
 ) -> Iterator[_Checked]:
     names = _output_names(files)
     size = guard.settings.batch
@@ -122,7 +127,7 @@ def nearest_document(near: Neighbour) -> dict[str, Any]:
     return {"work_id": near.work.work_id, "bank": near.work.bank, "signal": str(near.signal)} | known
 
 
-def _document(guard: Guard, checked: list[_Checked], left_out: int) -> dict[str, Any]:
+def _document(guard: "Guard", checked: list[_Checked], left_out: int) -> dict[str, Any]:
     images = [
         {
             "path": str(one.path),

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,9 +11,10 @@ from rich.table import Table
 
 from guardrail.desk.check_command import COLOURS, nearest_document
 from guardrail.desk.console import AsJson, aside, print_json
-from guardrail.desk.demo_run import DemoImage, DemoRun, run_demo
-from guardrail.desk.report_page import write_report
 from guardrail.records import Decision
+
+if TYPE_CHECKING:
+    from guardrail.desk.demo_run import DemoImage, DemoRun
 
 __all__ = ["demo"]
 
@@ -35,6 +36,9 @@ def demo(
 
     Exit codes: 0 all went as it should, 1 a signed image was not recognised or an altered one was.
     """
+    from guardrail.desk.demo_run import run_demo
+    from guardrail.desk.report_page import write_report
+
     started = time.perf_counter()
     run = run_demo(out, images, seed, aside())
     page = write_report(run, out / "report.html")
@@ -47,7 +51,7 @@ def demo(
     raise typer.Exit(0 if held else _EXIT_NOT_AS_PROMISED)
 
 
-def _document(run: DemoRun, page: Path, seconds: float) -> dict[str, Any]:
+def _document(run: "DemoRun", page: Path, seconds: float) -> dict[str, Any]:
     images = [
         {
             "pipeline": one.pipeline,
@@ -75,7 +79,7 @@ def _document(run: DemoRun, page: Path, seconds: float) -> dict[str, Any]:
     }
 
 
-def _show(run: DemoRun, page: Path, seconds: float) -> None:
+def _show(run: "DemoRun", page: Path, seconds: float) -> None:
     console = Console(highlight=False)
     table = Table(box=None)
     for heading, width in (("verdict", 7), ("nearest work", 16), ("by", 17), ("what it really is", 35)):
@@ -105,7 +109,7 @@ def _coloured(decision: Decision) -> str:
     return f"[{COLOURS[decision]}]{decision}[/]"
 
 
-def _nearest_cells(one: DemoImage) -> tuple[str, str]:
+def _nearest_cells(one: "DemoImage") -> tuple[str, str]:
     near = one.verdict.nearest[0] if one.verdict.nearest else None
     if near is None:
         return "", ""

@@ -31,8 +31,9 @@ __all__ = ["DemoImage", "DemoRun", "Truth", "run_demo"]
 _OVERFITTED_SIDE_PX = 96
 _STEPS = {"exactly overfitted": 20, "memorised UNet": 40}
 _PROOF_SIDE_PX = 32
+_LIKENESS_ABOVE = 0.6  # the model's own compositions stay below .45, its half-remembered works lie above .7
 _COPIES_ABOVE = 0.9  # mean-removed correlation at 32x32: above it all copies and no unseen picture, as measured
-Kind = Literal["protected work", "licensed work", "unregistered work", "generic picture", "nothing"]
+Kind = Literal["protected work", "licensed work", "unregistered work", "generic picture", "half-remembered", "nothing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +143,10 @@ class _Truths:
         similarities = self._vectors @ _centred(small)
         best = int(np.argmax(similarities))
         row, correlation = self._rows[best], float(similarities[best])
-        if correlation < _COPIES_ABOVE:
+        if correlation < _LIKENESS_ABOVE:
             return Truth("nothing", "", correlation)
+        if correlation < _COPIES_ABOVE:
+            return Truth("half-remembered", row["title"], correlation)
         return Truth(_kind(row), row["title"], correlation)
 
 
@@ -187,7 +190,9 @@ def _outcome(verdict: Verdict, truth: Truth) -> str:
         return f"copy of unregistered work, {'stopped' if stopped else 'released'}"
     if truth.kind == "generic picture":
         return f"generic picture, {'stopped' if stopped else 'released'}"
-    return "near miss or false alarm, stopped" if stopped else "copies nothing, released"
+    if truth.kind == "half-remembered":
+        return f"half-remembered work, {'stopped' if stopped else 'released'}"
+    return f"copies nothing, {'stopped: false alarm' if stopped else 'released'}"
 
 
 def _verify_all(files: list[Path], keys: Path, out: Path) -> tuple[dict[str, str], str | None]:

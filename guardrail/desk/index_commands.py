@@ -1,16 +1,17 @@
 """`guardrail index build|info|verify`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from guardrail.desk.console import AsJson, aside, print_json, progress_of, read_settings
-from guardrail.desk.making import build_folder_index
-from guardrail.index import BuildReport, FolderIndex, Recipe, verify_index
 from guardrail.records import IndexHeader
+
+if TYPE_CHECKING:
+    from guardrail.index import BuildReport
 
 __all__ = ["index_app"]
 
@@ -35,6 +36,9 @@ def build(
 
     Exit codes: 0 built (unreadable files are listed), 1 not built.
     """
+    from guardrail.desk.making import build_folder_index  # when a command runs, not before: it loads torch
+    from guardrail.index import FolderIndex, Recipe
+
     chosen = Recipe.from_file(recipe) if recipe else Recipe()
     if embedder:
         chosen = chosen.model_copy(update={"embedder": embedder})
@@ -50,12 +54,12 @@ def build(
         _show_report(target, report)
 
 
-def _report_document(report: BuildReport) -> dict[str, Any]:
+def _report_document(report: "BuildReport") -> dict[str, Any]:
     unreadable = [{"file": file, "error": error} for file, error in report.unreadable]
     return {"resumed": report.resumed, "left_out": report.left_out, "unreadable": unreadable}
 
 
-def _show_report(target: Path, report: BuildReport) -> None:
+def _show_report(target: Path, report: "BuildReport") -> None:
     console = Console(highlight=False)
     resumed = f", {report.resumed} of them from an interrupted build" if report.resumed else ""
     console.print(f"{target}: {report.works} works indexed{resumed}; snapshot {report.snapshot[:12]}", soft_wrap=True)
@@ -80,6 +84,8 @@ def show(
 
     Exit codes: 0, or 1 where there is no index that can be trusted.
     """
+    from guardrail.index import FolderIndex
+
     header = FolderIndex(target).header
     if as_json:
         print_json(_header_document(header))
@@ -108,6 +114,8 @@ def verify(
 
     Exit codes: 0 all files as they were written, 1 some are missing, cut or edited (each is named).
     """
+    from guardrail.index import verify_index
+
     header, damages = verify_index(target)
     if as_json:
         damaged = [{"file": damage.args[0], "found": damage.args[1], "expected": damage.args[2]} for damage in damages]

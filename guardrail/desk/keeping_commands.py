@@ -8,7 +8,6 @@ from rich.console import Console
 
 from guardrail import act
 from guardrail.desk.console import AsJson, SettingsFile, print_json, read_settings
-from guardrail.memory import Memory
 
 __all__ = ["keys_app", "ledger_app", "settings_app"]
 
@@ -51,6 +50,8 @@ def verify_ledger(settings_file: SettingsFile = None, as_json: AsJson = False) -
 
     Exit codes: 0 the chain holds, 1 it is broken (the first bad row is named) or cannot be read.
     """
+    from guardrail.memory import Memory
+
     memory = Memory(read_settings(settings_file).memory_url)
     rows, tip = memory.verify()
     if as_json:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from guardrail.lazy import lazy_names
 
 if TYPE_CHECKING:
     from guardrail.fingerprint.clip import OpenClipEmbedder
@@ -24,24 +25,14 @@ __all__ = [
     "resolve_device",
 ]
 
-_HOMES = {
-    "HASHES": "fingerprinter",
-    "Fingerprinter": "fingerprinter",
-    "MiniEmbedder": "embedders",
-    "OpenClipEmbedder": "clip",
-    "hash_pdq": "pdq",
-    "hash_phash": "phash",
-    "pixels_digest": "fingerprinter",
-    "resolve_device": "devices",
-}
-
-
-def __getattr__(name: str) -> object:
-    """Import a public name when it is first asked for: `mini` does not pay for open_clip."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "guardrail.fingerprint.clip": ("OpenClipEmbedder",),
+        "guardrail.fingerprint.devices": ("resolve_device",),
+        "guardrail.fingerprint.embedders": ("MiniEmbedder",),
+        "guardrail.fingerprint.fingerprinter": ("Fingerprinter", "HASHES", "pixels_digest"),
+        "guardrail.fingerprint.pdq": ("hash_pdq",),
+        "guardrail.fingerprint.phash": ("hash_phash",),
+    },
+)

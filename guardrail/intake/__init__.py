@@ -1,11 +1,16 @@
 """A pipeline call or files in, a generation context and an image batch out; the only room that knows diffusers."""
 
-from guardrail.intake.context import finish_context, read_context
-from guardrail.intake.files import read_picture
-from guardrail.intake.outputs import PicturesInOutput, pictures_in, put_into
-from guardrail.intake.reseed import Reseeded, reseeded
-from guardrail.intake.values import pictures_from
-from guardrail.intake.wrapping import guard_of, unwrap, wrap
+from typing import TYPE_CHECKING
+
+from guardrail.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from guardrail.intake.context import finish_context, read_context
+    from guardrail.intake.files import read_picture
+    from guardrail.intake.outputs import PicturesInOutput, pictures_in, put_into
+    from guardrail.intake.reseed import Reseeded, reseeded
+    from guardrail.intake.values import pictures_from
+    from guardrail.intake.wrapping import guard_of, unwrap, wrap
 
 __all__ = [
     "PicturesInOutput",
@@ -21,3 +26,15 @@ __all__ = [
     "unwrap",
     "wrap",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "guardrail.intake.context": ("finish_context", "read_context"),
+        "guardrail.intake.files": ("read_picture",),
+        "guardrail.intake.outputs": ("PicturesInOutput", "pictures_in", "put_into"),
+        "guardrail.intake.reseed": ("Reseeded", "reseeded"),
+        "guardrail.intake.values": ("pictures_from",),
+        "guardrail.intake.wrapping": ("guard_of", "unwrap", "wrap"),
+    },
+)

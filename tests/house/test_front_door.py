@@ -23,6 +23,14 @@ def test_import_loads_no_heavy_package(code: str):
     assert _loaded_by(code) & HEAVY == set()
 
 
+def test_command_line_loads_no_heavy_package_before_a_command_runs():
+    assert _loaded_by("import guardrail.desk.cli") & (HEAVY - {"rich", "typer"}) == set()
+
+
+def test_guard_on_files_does_not_load_diffusers():
+    assert _loaded_by("import guardrail.guard") & {"diffusers", "open_clip", "c2pa"} == set()
+
+
 @pytest.mark.parametrize("name", guardrail.__all__)
 def test_every_public_name_is_there(name: str):
     assert getattr(guardrail, name) is not None
