@@ -24,12 +24,15 @@ class Picture:
         pixels: uint8 (3, H, W), RGB 0..255, on any device, our own copy; None when it could not be read.
         failure: why it could not be read; exactly one of `pixels` and `failure` is set.
         file_sha256: hex digest of the file's bytes, where it came from a file.
+        bare: where the picture is partly transparent, its colours as they are without that, like `pixels`: whoever
+            drops the transparency sees these, so they are judged too.
     """
 
     name: str
     pixels: torch.Tensor | None = None
     failure: CheckFailed | None = None
     file_sha256: str | None = None
+    bare: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         assert (self.pixels is None) != (self.failure is None), "a picture has pixels or a failure"

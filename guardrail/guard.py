@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from PIL import Image
 
 from guardrail import act, intake, judge, plugins
 from guardrail.carriers import ImageBatch, Picture
 from guardrail.errors import GuardrailError, ImageBlocked, IndexMismatch, IndexMissing, ReleaseFailed
-from guardrail.fingerprint import HASHES, Fingerprinter, resolve_device
+from guardrail.fingerprint import HASHES, Fingerprinter, pixels_digest, resolve_device
 from guardrail.memory import Held, Memory
 from guardrail.protocols import IndexBackend
 from guardrail.records import (
@@ -22,14 +23,16 @@ from guardrail.records import (
     Decision,
     Evidence,
     GenerationContext,
-    Limits,
     MatchEvidence,
     Neighbour,
     Timings,
     Verdict,
 )
-from guardrail.report import Report
+from guardrail.report import Report, require_names
 from guardrail.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Guard"]
 
@@ -59,9 +62,10 @@ class Guard:
         self.plugins = _plugins(self._extra_plugins)
         self.index = _index(self.plugins, self.settings)
         self.fingerprint = _fingerprinter(self.plugins, self.settings, self.index)
-        self.limits: Limits = self.settings.limits or self.index.header.limits
+        shipped = self.index.header.limits
+        self.limits = shipped.overridden(self.settings.limits) if self.settings.limits else shipped
         self.memory = Memory(self.settings.memory_url)
-        self.last_report: Report | None = None
+        self._last_report: ContextVar[Report | None] = ContextVar("last_report", default=None)
 
     @classmethod
     def from_file(cls, path: str | Path, plugins: Iterable[object] = ()) -> Self:
@@ -73,6 +77,11 @@ class Guard:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
+
+    @property
+    def last_report(self) -> Report | None:
+        """The report of the last guarded call in this thread or task: for calls with `return_dict=False`."""
+        return self._last_report.get()
 
     # --- around a pipeline -------------------------------------------------------------------------------
 
@@ -86,20 +95,34 @@ class Guard:
 
     def generate(self, pipe: Any, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run a pipeline's call and hand out what may leave: what a wrapped pipeline does when it is called."""
+        released, blocked = self._generate(pipe, call, args, kwargs)
+        if blocked is not None:  # raised from here, where no frame of the traceback holds a picture
+            raise ImageBlocked(blocked.image, blocked.explanation)
+        return released
+
+    def _generate(
+        self, pipe: Any, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, Verdict | None]:
         context = intake.read_context(pipe, call, args, kwargs)
-        output = call(*args, **kwargs)
+        output = intake.own_copy(call(*args, **kwargs))
         context = intake.finish_context(context, pipe)
         found = intake.pictures_in(output)
         verdicts = self.judge(found.batch, context)
         output, pictures, verdicts, attempts = self._try_again(output, found, verdicts, context, call, args, kwargs)
-        report = Report(verdicts, context, self, pictures, attempts)
-        self._raise_if_asked(verdicts)
-        cards = {v.image: self._card(p, v) for p, v in zip(pictures, verdicts, strict=True) if self._is_withheld(v)}
+        report = Report(verdicts, context, self, self._not_withheld(pictures, verdicts), attempts)
+        self._last_report.set(report)
+        blocked = next((verdict for verdict in verdicts if verdict.decision is Decision.BLOCK), None)
+        if blocked is not None and self.settings.on_block == "raise":
+            return None, blocked
+        cards = {
+            verdict.image: self._card(picture, verdict)
+            for picture, verdict in zip(pictures, verdicts, strict=True)
+            if self._is_withheld(picture, verdict)
+        }
         released = intake.put_into(output, cards)
-        self.last_report = report
         if isinstance(released, dict):  # diffusers' outputs are dicts that also take attributes
             object.__setattr__(released, "guard", report)
-        return released
+        return released, None
 
     def _try_again(
         self,
@@ -119,7 +142,7 @@ class Guard:
             fresh = intake.reseeded(call, args, kwargs) if blocked else None
             if fresh is None:
                 break
-            again = intake.pictures_in(fresh.call())
+            again = intake.pictures_in(intake.own_copy(fresh.call()))
             if len(again.batch) != len(pictures):
                 break
             judged = self.judge(
@@ -132,14 +155,16 @@ class Guard:
                 kept[at], pictures[at] = verdict, again.batch.pictures[at]
         return output, tuple(pictures), tuple(kept), tuple(attempts)
 
-    def _raise_if_asked(self, verdicts: Sequence[Verdict]) -> None:
-        for verdict in verdicts:
-            if verdict.decision is Decision.BLOCK and self.settings.on_block == "raise":
-                raise ImageBlocked(verdict.image, verdict.explanation)
+    def _is_withheld(self, picture: Picture, verdict: Verdict) -> bool:
+        """Whether an image stays in: blocked ones, unread ones, and flagged ones unless the settings return them."""
+        returned = (
+            verdict.decision is Decision.FLAG and self.settings.on_flag == "return" and picture.pixels is not None
+        )
+        return verdict.decision is not Decision.ACCEPT and not returned
 
-    def _is_withheld(self, verdict: Verdict) -> bool:
-        held = verdict.decision is Decision.FLAG and self.settings.on_flag == "hold"
-        return held or verdict.decision is Decision.BLOCK
+    def _not_withheld(self, pictures: Sequence[Picture], verdicts: Sequence[Verdict]) -> tuple[Picture | None, ...]:
+        both = zip(pictures, verdicts, strict=True)
+        return tuple(None if self._is_withheld(picture, verdict) else picture for picture, verdict in both)
 
     def _card(self, picture: Picture, verdict: Verdict) -> Image.Image:
         """What is shown in place of a withheld image; plain grey when no plugin draws one."""
@@ -155,7 +180,8 @@ class Guard:
     def check(self, images: Any, context: GenerationContext | None = None) -> Report:
         """Judge images that are already there: paths, Pillow images, arrays, tensors, or lists of them."""
         batch = intake.pictures_from(images, self.settings.largest_image_px)
-        return Report(self.judge(batch, context), context, self, batch.pictures)
+        verdicts = self.judge(batch, context)
+        return Report(verdicts, context, self, self._not_withheld(batch.pictures, verdicts))
 
     def judge(self, batch: ImageBatch, context: GenerationContext | None = None) -> tuple[Verdict, ...]:
         """Judge one batch: fingerprint, search, gather evidence, decide, remember.
@@ -163,22 +189,29 @@ class Guard:
         Raises:
             MemoryUnwritable: the verdicts could not be remembered; none of the images may be released.
         """
+        bare = tuple(_without_transparency(picture) for picture in batch.pictures if picture.bare is not None)
+        verdicts = self._verdicts(ImageBatch(batch.pictures + bare), context)
+        under = {verdict.image: verdict for verdict in verdicts[len(batch) :]}
+        verdicts = tuple(judge.graver(verdict, under.get(verdict.image)) for verdict in verdicts[: len(batch)])
+        self._remember(batch, verdicts, context)
+        return verdicts
+
+    def _verdicts(self, batch: ImageBatch, context: GenerationContext | None) -> tuple[Verdict, ...]:
         started = time.perf_counter()
         prints = self.fingerprint(batch)
         fingerprinted = time.perf_counter()
         neighbours = self.index.search(prints, self.settings.neighbours)
         searched = time.perf_counter()
+        if not len(prints) == len(neighbours) == len(batch):
+            raise ValueError(f"{len(prints)} fingerprints and {len(neighbours)} answers for {len(batch)} images")
         about = []
         for row, picture in enumerate(batch.pictures):
-            evidence, near = self._evidence(
-                picture, prints.failures[row], neighbours[row], int(prints.pdq_quality[row]), context
-            )
+            quality = int(prints.pdq_quality[row])
+            evidence, near = self._evidence(picture, prints.failures[row], neighbours[row], quality, context)
             about.append((picture, prints.pixels_sha256[row], evidence, near))
         spent = (fingerprinted - started, searched - fingerprinted, time.perf_counter() - searched)
-        timings = Timings(**{k: s * 1000 for k, s in zip(Timings.model_fields, spent, strict=True)})
-        verdicts = tuple(self._decide(*one, context, timings) for one in about)
-        self._remember(batch, verdicts, context)
-        return verdicts
+        timings = Timings(**{name: s * 1000 for name, s in zip(Timings.model_fields, spent, strict=True)})
+        return tuple(self._decide(*one, context, timings) for one in about)
 
     def _evidence(
         self,
@@ -244,17 +277,21 @@ class Guard:
         self, report: Report, folder: Path, names: Sequence[str] | None, *, overwrite: bool
     ) -> list[Path | None]:
         """Sign and write the accepted images of a report; see `Report.save`."""
-        names = names or [f"image-{at:04d}" for at in range(len(report.verdicts))]
+        names = tuple(names or (f"image-{at:04d}" for at in range(len(report.verdicts))))
+        require_names(names, len(report.verdicts))
         paths: list[Path | None] = [None] * len(report.verdicts)
         accepted = [at for at, verdict in enumerate(report.verdicts) if verdict.decision is Decision.ACCEPT]
         if not accepted:
             return paths
         signing = self._signing()
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ReleaseFailed("all", f"the folder {str(folder)!r} cannot be made: {error}") from error
         for at in accepted:
-            path = folder / f"{names[at]}.png"
+            picture, verdict, path = report.pictures[at], report.verdicts[at], folder / f"{names[at]}.png"
             self._release_one(
-                report.pictures[at], report.verdicts[at], report.context, path, signing, overwrite=overwrite
+                _judged_pixels(picture, verdict), verdict, report.context, path, signing, overwrite=overwrite
             )
             paths[at] = path
         return paths
@@ -269,7 +306,7 @@ class Guard:
 
     def _release_one(
         self,
-        picture: Picture,
+        pixels: Tensor,
         verdict: Verdict,
         context: GenerationContext | None,
         path: Path,
@@ -278,14 +315,12 @@ class Guard:
         overwrite: bool,
     ) -> None:
         """Encode, sign, read back, write the ledger, write the file; a failure on the way leaves no file."""
-        assert picture.pixels is not None, "an accepted image was read"
-        claims = self._claims(verdict, context)
-        signed = act.sign(act.encode_png(picture.pixels), verdict, claims, signing)
+        signed = act.sign(act.encode_png(pixels), verdict, self._claims(verdict, context), signing)
         release = act.describe_release(signed, path)
         self.memory.record_release(release)
         try:
             act.write_release(signed, path, overwrite=overwrite)
-        except ReleaseFailed as error:
+        except BaseException as error:
             self.memory.record_withdrawal(verdict.verdict_id, str(error))
             raise
         plugins.call_observers(self.plugins, "output_released", release=release, path=path)
@@ -337,3 +372,25 @@ def _as_evidence(answer: plugins.Answer, image: str) -> Iterator[Evidence]:
     else:
         reason = repr(answer.error) if answer.error else f"it answered {type(answer.value).__name__}, not evidence"
         yield CheckFailed(check=f"find_evidence:{answer.plugin}", image=image, error=reason)
+
+
+def _without_transparency(picture: Picture) -> Picture:
+    """A partly transparent picture as it looks to whoever drops the transparency."""
+    return Picture(picture.name, pixels=picture.bare)
+
+
+def _judged_pixels(picture: Picture | None, verdict: Verdict) -> Tensor:
+    """Our own copy of the pixels of an accepted image, which are the very ones that were judged.
+
+    Raises:
+        ReleaseFailed: they were changed since.
+    """
+    if picture is None or picture.pixels is None:
+        raise ReleaseFailed(verdict.image, "its pixels are not at hand")
+    pixels = picture.pixels.clone()
+    digest = pixels_digest(pixels)
+    if digest != verdict.pixels_sha256:
+        raise ReleaseFailed(
+            verdict.image, f"its pixels are {digest[:12]}, judged were {str(verdict.pixels_sha256)[:12]}"
+        )
+    return pixels

@@ -54,11 +54,13 @@ class IndexBackend(Protocol):
 
         Args:
             prints: fingerprints of N images, made to this index's specification.
-            limit: how many works to return for each signal at most, >= 1.
+            limit: how many works to return for each signal and of each kind at most, >= 1.
 
         Returns:
-            N tuples. For each signal at most `limit` neighbours, nearest first, each work once in its best view;
-            exact matches first. A row that failed to fingerprint gets none.
+            N tuples. Every exact match first. Then for each signal, nearest first and each work once in its best view:
+            at most `limit` works that are protected now, and apart from them at most `limit` others (credited,
+            generic), so that neither crowds out the other; rows that have expired count for nothing. A row that
+            failed to fingerprint gets none.
         """
 
     def proof_pixels(self, row: int) -> NDArray[np.uint8]:

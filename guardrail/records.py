@@ -218,6 +218,16 @@ class Limits(Record):
 
     model_config = {"populate_by_name": True, "serialize_by_alias": True}
 
+    def overridden(self, by: "Limits") -> "Limits":
+        """These limits with every single one that `by` says in its place; what it leaves out stays."""
+        said: dict[str, object] = {}
+        for name in by.model_fields_set:
+            mine, theirs = getattr(self, name), getattr(by, name)
+            fields = theirs.model_fields_set if isinstance(theirs, Record) else ()
+            said[name] = mine.model_copy(update={f: getattr(theirs, f) for f in fields}) if fields else theirs
+        calibration = {"calibration": f"{self.calibration}, overridden"} if "calibration" not in said else {}
+        return self.model_copy(update=said | calibration)
+
 
 class IndexHeader(Record):
     """What an index says of itself."""

@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from guardrail.errors import ReleaseFailed
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from guardrail.carriers import Picture
     from guardrail.records import GenerationContext, Verdict
 
-__all__ = ["Releases", "Report"]
+__all__ = ["Releases", "Report", "require_names"]
 
 
 class Releases(Protocol):
@@ -32,14 +34,14 @@ class Report:
         verdicts: one for each image, in the order they were returned.
         context: how the model was run; None for images that came without a run.
         guard: the guard that judged.
-        pictures: the pixels that were judged: the guard's own copies.
+        pictures: the pixels that were judged, the guard's own copies; None for an image that is withheld.
         attempts: verdicts on images that were generated again, oldest first; none of those images was released.
     """
 
     verdicts: tuple[Verdict, ...]
     context: GenerationContext | None
     guard: Releases = field(repr=False)
-    pictures: tuple[Picture, ...] = field(repr=False)
+    pictures: tuple[Picture | None, ...] = field(repr=False)
     attempts: tuple[Verdict, ...] = ()
 
     def save(
@@ -51,7 +53,7 @@ class Report:
 
         Args:
             folder: where to; made when missing.
-            names: file names without ending, one for each image; default `image-0000` and on.
+            names: file names without ending, one for each image, no two the same; default `image-0000` and on.
             overwrite: replace files that are there.
 
         Returns:
@@ -63,3 +65,18 @@ class Report:
             KeysMissing: there is no signing key.
         """
         return self.guard.release(self, Path(folder), names, overwrite=overwrite)
+
+
+def require_names(names: Sequence[str], count: int) -> None:
+    """Require one plain file name for each image.
+
+    Raises:
+        ReleaseFailed: there are too few or too many, one leads elsewhere, or two are the same.
+    """
+    if len(names) != count:
+        raise ReleaseFailed("all", f"{len(names)} names were given for {count} images")
+    for name in names:
+        if not name or name in (".", "..") or any(sign in name for sign in "/\\\0"):
+            raise ReleaseFailed("all", f"{name!r} is no plain file name")
+    if len({name.casefold() for name in names}) < count:
+        raise ReleaseFailed("all", "two images were given the same name")

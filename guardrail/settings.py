@@ -3,12 +3,12 @@
 import hashlib
 import tomllib
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import rfc8785
 from platformdirs import user_data_path
 from pydantic import BaseModel, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from guardrail.errors import SettingsInvalid
 from guardrail.records import Decision, Limits
@@ -16,6 +16,16 @@ from guardrail.records import Decision, Limits
 __all__ = ["Policy", "Rule", "Settings"]
 
 RuleEvidence = Literal["exact_match", "hash_match", "copy_match", "pixel_match", "semantic_match", "check_failed"]
+
+
+_SIGNALS: dict[str, tuple[str, ...]] = {
+    "exact_match": ("bytes", "pixels"),
+    "hash_match": ("pdq", "phash"),
+    "copy_match": ("copy",),
+    "pixel_match": ("correlation",),
+    "semantic_match": ("clip",),
+    "check_failed": (),  # checks of plugins have names of their own
+}
 
 
 class Rule(BaseModel, frozen=True, extra="forbid"):
@@ -29,6 +39,20 @@ class Rule(BaseModel, frozen=True, extra="forbid"):
     )
     decision: Decision = Field(description="what it asks for: `accept`, `flag` or `block`")
 
+    def require_caution(self) -> None:
+        """Refuse a rule that could never fit, or that accepts what must not be.
+
+        Raises:
+            ValueError: saying what is wrong.
+        """
+        if self.evidence == "check_failed" and self.decision is Decision.ACCEPT:
+            raise ValueError("a rule accepts images that could not be checked; use flag or block")
+        if self.evidence == "exact_match" and self.decision is Decision.ACCEPT:
+            raise ValueError("a rule accepts exact copies; give those works the disposition credit or ignore")
+        signals = _SIGNALS[self.evidence]
+        if self.signal is not None and signals and self.signal not in signals:
+            raise ValueError(f"a rule on {self.evidence} names the signal {self.signal!r}; it has {', '.join(signals)}")
+
 
 class Policy(BaseModel, frozen=True, extra="forbid"):
     """For each piece of evidence the first rule that fits gives an opinion; the most severe opinion wins."""
@@ -37,15 +61,15 @@ class Policy(BaseModel, frozen=True, extra="forbid"):
     rules: tuple[Rule, ...] = Field(
         min_length=1, description="see `Rule`; the shipped ones are in guardrail/policy.toml"
     )
-    banks: dict[str, tuple[Rule, ...]] = Field(
+    banks: dict[str, Annotated[tuple[Rule, ...], Field(min_length=1)]] = Field(
         default={}, description="rules that replace the list for one bank's works"
     )
 
     @model_validator(mode="after")
-    def _failures_are_never_accepted(self) -> Self:
+    def _nothing_is_waved_through(self) -> Self:
         for rules in (self.rules, *self.banks.values()):
-            if any(rule.evidence == "check_failed" and rule.decision is Decision.ACCEPT for rule in rules):
-                raise ValueError("a rule accepts images that could not be checked; use flag or block")
+            for rule in rules:
+                rule.require_caution()
         return self
 
     @property
@@ -99,6 +123,20 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
     @classmethod
+    def load(cls, path: str | Path | None = None) -> Self:
+        """The settings of a TOML file and the environment, or of the environment alone.
+
+        Raises:
+            SettingsInvalid: file or environment say something that cannot be followed.
+        """
+        if path is not None:
+            return cls.from_file(path)
+        try:
+            return cls()
+        except (SettingsError, ValidationError) as error:
+            raise SettingsInvalid("environment variables GUARDRAIL_...", str(error)) from error
+
+    @classmethod
     def from_file(cls, path: str | Path) -> Self:
         """Read settings from a TOML file.
 
@@ -110,7 +148,14 @@ class Settings(BaseSettings):
             said = tomllib.loads(path.read_text(encoding="utf-8"))
             said |= _rooted(said, path.resolve().parent)
             return cls(**said)
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError, TypeError) as error:
+        except (
+            OSError,
+            UnicodeDecodeError,
+            tomllib.TOMLDecodeError,
+            SettingsError,
+            ValidationError,
+            TypeError,
+        ) as error:
             raise SettingsInvalid(str(path), str(error)) from error
 
     @property

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from PIL import Image
 
 from guardrail.carriers import Fingerprints
 from guardrail.hookspecs import hookimpl
-from guardrail.records import VIEWS, EmbedderSpec, Neighbour, Signal, SimilarityLimit, Work
+from guardrail.records import VIEWS, Disposition, EmbedderSpec, Neighbour, Signal, SimilarityLimit, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -150,6 +151,18 @@ class IndexContract:
             assert [near.row for near in found] == [row] * 5
             assert [near.signal for near in found[:2]] == [Signal.BYTES, Signal.PIXELS]
 
+    def test_other_rows_never_crowd_out_a_protected_one(self) -> None:
+        """More credited, generic and expired rows than the limit, all the same as one protected work: it is found."""
+        prints = made_up_prints(1)
+        many = _repeated(prints, 40)
+        past = datetime(2020, 1, 1, tzinfo=UTC)
+        works = [Work(work_id=f"owl-{at}", disposition=Disposition.CREDIT) for at in range(13)]
+        works += [Work(work_id=f"sky-{at}", disposition=Disposition.IGNORE) for at in range(13)]
+        works += [Work(work_id=f"old-{at}", expires_at=past) for at in range(13)]
+        (found,) = self.backend(many, [*works, Work(work_id="fox")]).search(prints, 2)
+        for signal in (Signal.BYTES, Signal.PIXELS, Signal.PDQ, Signal.PHASH, Signal.COPY):
+            assert "fox" in {near.work.work_id for near in found if near.signal is signal}, signal
+
     def test_failed_row_finds_nothing(self) -> None:
         """A row that could not be fingerprinted is not searched; the others are."""
         from dataclasses import replace
@@ -164,6 +177,19 @@ class IndexContract:
         """A batch of none is answered with none."""
         index, _ = self._made(2)
         assert index.search(made_up_prints(0), 3) == ()
+
+
+def _repeated(prints: Fingerprints, count: int) -> Fingerprints:
+    """The first fingerprint, `count` times."""
+    return Fingerprints(
+        failures=(None,) * count,
+        file_sha256=prints.file_sha256[:1] * count,
+        pixels_sha256=prints.pixels_sha256[:1] * count,
+        pdq=prints.pdq[:1].repeat(count, 0),
+        pdq_quality=prints.pdq_quality[:1].repeat(count, 0),
+        phash=prints.phash[:1].repeat(count, 0),
+        copy=prints.copy[:1].repeat(count, 0),
+    )
 
 
 def _measure(near: Neighbour) -> float:

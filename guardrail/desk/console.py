@@ -45,7 +45,7 @@ def read_settings(path: Path | None) -> Settings:
     """
     if path is None and _DEFAULT_SETTINGS.is_file():
         path = _DEFAULT_SETTINGS
-    return Settings.from_file(path) if path else Settings()
+    return Settings.load(path)
 
 
 @contextmanager

@@ -16,9 +16,11 @@ from PIL import Image
 from rich.console import Console
 
 from guardrail import act
+from guardrail.carriers import Picture
 from guardrail.desk.console import progress_of
 from guardrail.desk.making import build_folder_index
 from guardrail.guard import Guard
+from guardrail.hookspecs import hookimpl
 from guardrail.index import Recipe
 from guardrail.records import Decision, IndexHeader, Verdict
 from guardrail.report import Report
@@ -84,7 +86,8 @@ def run_demo(out: Path, images: int, seed: int, console: Console) -> DemoRun:
         )
     if not settings.keys_dir.exists():
         act.make_development_keys(settings.keys_dir)
-    guard = Guard(settings=settings)
+    witness = _Witness()
+    guard = Guard(settings=settings, plugins=[witness])
     truths = _Truths(bank)
     made: list[DemoImage] = []
     for number, (name, pipe) in enumerate(_pipelines(bank).items(), start=2):
@@ -96,7 +99,7 @@ def run_demo(out: Path, images: int, seed: int, console: Console) -> DemoRun:
         stem = name.replace(" ", "-").lower()
         names = [f"{stem}-{at:03d}" for at in range(images)]
         outputs = output.guard.save(out / "released", names=names, overwrite=True)
-        made += _demo_images(name, guard, output.guard, outputs, truths)
+        made += _demo_images(name, guard, output.guard, witness, outputs, truths)
     console.print("4 of 4  verifying every signed image, and a copy with one altered byte")
     verified, tampered = _verify_all([one.output for one in made if one.output], settings.keys_dir, out)
     rows, tip = guard.memory.verify()
@@ -167,12 +170,25 @@ def _centred(small: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.ravel(values / max(float(np.linalg.norm(values)), 1e-9))
 
 
+class _Witness:
+    """A plugin that keeps what every image looked like: blocked ones are given to nobody, and the demo shows them."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, NDArray[np.uint8]] = {}
+
+    @hookimpl
+    def find_evidence(self, picture: Picture) -> tuple[()]:
+        """Keep a copy; no evidence."""
+        assert picture.pixels is not None, "only images that could be fingerprinted come here"
+        self.seen[picture.name] = picture.pixels.permute(1, 2, 0).numpy().copy()
+        return ()
+
+
 def _demo_images(
-    name: str, guard: Guard, report: Report, outputs: list[Path | None], truths: _Truths
+    name: str, guard: Guard, report: Report, witness: _Witness, outputs: list[Path | None], truths: _Truths
 ) -> Iterator[DemoImage]:
-    for picture, verdict, output in zip(report.pictures, report.verdicts, outputs, strict=True):
-        assert picture.pixels is not None, "the demo's pipelines return pictures"
-        pixels = picture.pixels.permute(1, 2, 0).numpy()
+    for verdict, output in zip(report.verdicts, outputs, strict=True):
+        pixels = witness.seen[verdict.image]
         preview = guard.index.preview(verdict.nearest[0].row) if verdict.nearest else None
         truth = truths.of(pixels)
         yield DemoImage(name, pixels, verdict, preview, truth, _outcome(verdict, truth), output)

@@ -19,8 +19,8 @@ from pydantic import BaseModel, ValidationError
 
 from guardrail.carriers import Fingerprints, ImageBatch, Picture
 from guardrail.errors import IndexExists, IndexUnwritable, NothingToIndex, SettingsInvalid
-from guardrail.index.layout import sync_folder, write_manifest, write_synced
-from guardrail.index.works import WorkRow
+from guardrail.index.layout import MANIFEST, sync_folder, write_manifest, write_synced
+from guardrail.index.works import WorkRow, unnamed_work
 from guardrail.records import Disposition, EmbedderSpec, Limits, Work
 
 __all__ = ["BuildReport", "Builder", "Recipe", "build_index", "find_images"]
@@ -92,14 +92,15 @@ class Builder:
 
 
 def find_images(source: Path) -> tuple[list[str], int]:
-    """Files below a folder that are named like images, sorted, and how many others there are; no hidden ones."""
+    """Files below a folder that are named like images, sorted, and how many others (hidden, other endings)."""
     endings = Image.registered_extensions()
     names, others = [], 0
     for path in sorted(source.rglob("*")):
         inside = path.relative_to(source)
-        if any(part.startswith(".") for part in inside.parts) or path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             continue
-        if path.suffix.lower() in endings:
+        hidden = any(part.startswith(".") for part in inside.parts)
+        if path.suffix.lower() in endings and not hidden and not path.is_dir():
             names.append(inside.as_posix())
         else:
             others += 1
@@ -128,8 +129,7 @@ def build_index(
     """
     if not source.is_dir():
         raise NothingToIndex(str(source), 0)
-    if target.exists() and not overwrite:
-        raise IndexExists(str(target))
+    _require_free(source, target, overwrite=overwrite)
     table = {row.file: row.work for row in works}
     named, others = find_images(source)
     names = sorted({*(name for name in named if name in table or recipe.unlisted == "index"), *table})
@@ -146,6 +146,15 @@ def build_index(
     except OSError as error:
         raise IndexUnwritable(str(target), str(error)) from error
     return BuildReport(len(gathered.rows), resumed, tuple(gathered.unreadable), left_out, snapshot)
+
+
+def _require_free(source: Path, target: Path, *, overwrite: bool) -> None:
+    """Refuse to write over anything but an index, and asked to."""
+    here, there = source.resolve(), target.resolve()
+    if here == there or here.is_relative_to(there):
+        raise IndexUnwritable(str(target), "the images lie there")
+    if target.exists() and not (overwrite and (target / MANIFEST).is_file()):
+        raise IndexExists(str(target))
 
 
 # --- fingerprints, chunk by chunk ---------------------------------------------------------------------------
@@ -200,7 +209,7 @@ def _write_chunk(chunk: Path, source: Path, names: list[str], builder: Builder) 
     smalls, previews = [], []
     for at, (name, picture) in enumerate(zip(names, pictures, strict=True)):
         failure = prints.failures[at]
-        entry = {"file": name, "stamp": _stamp(source / name), "error": failure.error if failure else ""}
+        entry = {"file": name, "stamp": _stamp(source / name), "error": failure.error if failure else _name_fault(name)}
         entries.append(entry | {"file_sha256": prints.file_sha256[at], "pixels_sha256": prints.pixels_sha256[at]})
         small, preview = _small_pictures(picture)
         smalls.append(small)
@@ -224,6 +233,15 @@ def _write_chunk(chunk: Path, source: Path, names: list[str], builder: Builder) 
     except OSError:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def _name_fault(name: str) -> str:
+    """Why a file of this name cannot be in an index; empty where it can."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8"
+    return ""
 
 
 def _small_pictures(picture: Picture) -> tuple[NDArray[np.uint8], bytes]:
@@ -279,8 +297,9 @@ def _chunk_rows(chunk: Path) -> Iterator[tuple[dict[str, Any], dict[str, NDArray
 
 
 def _row(entry: Mapping[str, Any], table: Mapping[str, Work], recipe: Recipe) -> dict[str, Any]:
-    unlisted = Work(work_id=entry["file"], bank=recipe.bank, disposition=recipe.disposition)
-    work = table.get(entry["file"], unlisted).model_dump(mode="json")
+    file = entry["file"]
+    unlisted = Work(work_id=unnamed_work(file), title=Path(file).stem, bank=recipe.bank, disposition=recipe.disposition)
+    work = table.get(file, unlisted).model_dump(mode="json")
     return {"work": work} | {key: entry[key] for key in ("file", "file_sha256", "pixels_sha256")}
 
 
@@ -322,7 +341,7 @@ def _header(gathered: _Gathered, builder: Builder) -> dict[str, Any]:
 
 
 def _json_lines(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "backslashreplace")
 
 
 def _save_array(path: Path, array: NDArray[Any]) -> None:

@@ -2,22 +2,26 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from guardrail.carriers import Fingerprints
 from guardrail.errors import IndexDamaged
 from guardrail.index.layout import file_entry, read_manifest
-from guardrail.records import VIEWS, IndexHeader, Neighbour, Signal, Work
+from guardrail.index.shelf import Shelf
+from guardrail.records import Disposition, IndexHeader, Neighbour, Signal, View, Work
 
 __all__ = ["FolderIndex", "verify_index"]
 
-_CHECKED_AT_OPEN_BYTES = 256 * 2**20  # up to this size every checksum is verified on opening; sizes always are
+_CHECKED_AT_OPEN_BYTES = 256 * 2**20  # up to this size every checksum is verified on opening
+_READ_IN_PART = ("pixels.npy", "previews.bin")  # of a larger index, only the sizes of these are
+_ROWS_AT_A_TIME = 65_536
+_LENGTH_WITHIN = 1e-3
 
 
 def verify_index(
@@ -60,29 +64,30 @@ class FolderIndex:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.header, files = read_manifest(self.folder)
-        checksum = sum(entry["bytes"] for entry in files.values()) <= _CHECKED_AT_OPEN_BYTES
+        small = sum(entry["bytes"] for entry in files.values()) <= _CHECKED_AT_OPEN_BYTES
         for name, expected in files.items():
-            for damage in _damage_of(self.folder / name, expected, checksum=checksum):
+            for damage in _damage_of(self.folder / name, expected, checksum=small or name not in _READ_IN_PART):
                 raise damage
         self._read_rows()
         self._pixels = self._array("pixels", np.uint8, 32, 32, 3)
         self._starts = self._array("previews", np.int64, rows=self.header.works + 1)
-        self._hashes = {
-            Signal.PDQ: _binary_index(self._array("pdq", np.uint8, 32)),
-            Signal.PHASH: _binary_index(self._array("phash", np.uint8, 8)),
-        }
+        self._codes = {Signal.PDQ: self._array("pdq", np.uint8, 32), Signal.PHASH: self._array("phash", np.uint8, 8)}
         self._vectors = {
-            Signal(name): _vector_index(self._array(name, np.float32, spec.dimensions))
-            for name, spec in self.header.embedders.items()
+            Signal(name): self._unit_vectors(name, spec.dimensions) for name, spec in self.header.embedders.items()
         }
+        self._shelves: tuple[Shelf, ...] = ()
+        self._shelved_until: datetime | None = None
 
     def _read_rows(self) -> None:
         path = self.folder / "rows.jsonl"
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        try:
+            rows = [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
+            self.works = tuple(Work.model_validate(row["work"]) for row in rows)
+            self.files = tuple(str(row["file"]) for row in rows)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise IndexDamaged(str(path), f"a line that cannot be read ({error})", "one work a line") from error
         if len(rows) != self.header.works:
             raise IndexDamaged(str(path), f"{len(rows)} rows", f"{self.header.works} rows")
-        self.works = tuple(Work.model_validate(row["work"]) for row in rows)
-        self.files = tuple(str(row["file"]) for row in rows)
         self._exact: dict[Signal, dict[str, list[int]]] = {
             Signal.BYTES: defaultdict(list),
             Signal.PIXELS: defaultdict(list),
@@ -102,58 +107,49 @@ class FolderIndex:
             raise IndexDamaged(str(path), f"{array.dtype} {array.shape}", f"{np.dtype(dtype)} {expected}")
         return array
 
+    def _unit_vectors(self, name: str, dimensions: int) -> NDArray[np.float32]:
+        vectors: NDArray[np.float32] = self._array(name, np.float32, dimensions)
+        for start in range(0, len(vectors), _ROWS_AT_A_TIME):
+            lengths = np.linalg.norm(vectors[start : start + _ROWS_AT_A_TIME], axis=1)
+            if not np.allclose(lengths, 1, atol=_LENGTH_WITHIN):  # NaN is not close to anything
+                raise IndexDamaged(str(self.folder / f"{name}.npy"), "vectors of another length", "unit vectors")
+        return vectors
+
     def search(self, prints: Fingerprints, limit: int) -> tuple[tuple[Neighbour, ...], ...]:
         """See `IndexBackend.search`. Exact: every work is compared; cost grows with works x images."""
         found: list[list[Neighbour]] = [[] for _ in range(len(prints))]
         sought = [row for row in range(len(prints)) if prints.failures[row] is None]
+        shelves = self._shelves_at(datetime.now(UTC))
         for row in sought:
-            found[row] += self._same(Signal.BYTES, prints.file_sha256[row], limit)
-            found[row] += self._same(Signal.PIXELS, prints.pixels_sha256[row], limit)
-        vectors = {Signal.COPY: prints.copy, Signal.CLIP: prints.clip}
-        for signal, index in self._vectors.items():
-            queries = vectors[signal]
-            if queries is not None and sought:
-                for row, near in zip(sought, self._by_vector(signal, index, queries[sought], limit), strict=True):
-                    found[row] += near
-        for signal, codes in ((Signal.PDQ, prints.pdq), (Signal.PHASH, prints.phash)):
-            if sought:
-                for row, near in zip(sought, self._by_hash(signal, codes[sought], limit), strict=True):
-                    found[row] += near
+            found[row] += self._same(Signal.BYTES, prints.file_sha256[row])
+            found[row] += self._same(Signal.PIXELS, prints.pixels_sha256[row])
+        if sought:
+            for shelf in shelves:
+                for row, near in zip(sought, shelf.search(prints, sought, limit), strict=True):
+                    found[row] += [self._neighbour(*one) for one in near]
         return tuple(tuple(near) for near in found)
 
-    def _same(self, signal: Signal, digest: str | None, limit: int) -> list[Neighbour]:
+    def _neighbour(self, row: int, signal: Signal, similarity: float | None, bits: int | None, view: View) -> Neighbour:
+        work = self.works[row]
+        return Neighbour(work=work, row=row, signal=signal, similarity=similarity, distance_bits=bits, view=view)
+
+    def _same(self, signal: Signal, digest: str | None) -> list[Neighbour]:
+        """Every work with these very bytes or pixels: none may be crowded out by others."""
         rows = self._exact[signal].get(digest, []) if digest else []
-        return [Neighbour(work=self.works[row], row=row, signal=signal, distance_bits=0) for row in rows[:limit]]
+        return [Neighbour(work=self.works[row], row=row, signal=signal, distance_bits=0) for row in rows]
 
-    def _by_vector(
-        self, signal: Signal, index: Any, queries: NDArray[np.float32], limit: int
-    ) -> Iterator[list[Neighbour]]:
-        similarities, rows = index.search(np.ascontiguousarray(queries), min(limit, len(self.works)))
-        for values, numbers in zip(similarities.clip(-1.0, 1.0), rows, strict=True):
-            yield [
-                Neighbour(work=self.works[row], row=int(row), signal=signal, similarity=float(value))
-                for value, row in zip(values, numbers, strict=True)
-            ]
-
-    def _by_hash(self, signal: Signal, codes: NDArray[np.uint8], limit: int) -> Iterator[list[Neighbour]]:
-        """Each image is asked in eight views; a work counts once, in the view where it is nearest."""
-        images, views, width = codes.shape
-        depth = min(limit, len(self.works))
-        distances, rows = self._hashes[signal].search(np.ascontiguousarray(codes.reshape(-1, width)), depth)
-        for bits, numbers in zip(distances.reshape(images, -1), rows.reshape(images, -1), strict=True):
-            nearest: dict[int, Neighbour] = {}
-            for place in np.argsort(bits, kind="stable"):
-                row = int(numbers[place])
-                if row not in nearest and len(nearest) < limit:
-                    nearest[row] = Neighbour(
-                        work=self.works[row],
-                        row=row,
-                        signal=signal,
-                        distance_bits=int(bits[place]),
-                        view=VIEWS[int(place) // depth],
-                    )
-            yield list(nearest.values())
-            assert views == len(VIEWS)
+    def _shelves_at(self, at: datetime) -> tuple[Shelf, ...]:
+        """The works that are protected at a moment, and the others that count then; kept until a date passes."""
+        if self._shelved_until is None or at >= self._shelved_until:
+            standing = [work.standing(at) for work in self.works]
+            protected = [row for row, what in enumerate(standing) if what is Disposition.PROTECT]
+            others = [row for row, what in enumerate(standing) if what not in (None, Disposition.PROTECT)]
+            self._shelves = tuple(Shelf.of(rows, self._codes, self._vectors) for rows in (protected, others) if rows)
+            dates = (date for work in self.works for date in (work.opted_out_at, work.expires_at))
+            self._shelved_until = min(
+                (date for date in dates if date and date > at), default=datetime.max.replace(tzinfo=UTC)
+            )
+        return self._shelves
 
     def proof_pixels(self, row: int) -> NDArray[np.uint8]:
         """See `IndexBackend.proof_pixels`."""
@@ -164,15 +160,3 @@ class FolderIndex:
         with (self.folder / "previews.bin").open("rb") as file:
             file.seek(int(self._starts[row]))
             return file.read(int(self._starts[row + 1] - self._starts[row]))
-
-
-def _vector_index(vectors: NDArray[np.float32]) -> Any:
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(np.ascontiguousarray(vectors))
-    return index
-
-
-def _binary_index(codes: NDArray[np.uint8]) -> Any:
-    index = faiss.IndexBinaryFlat(codes.shape[1] * 8)
-    index.add(np.ascontiguousarray(codes))
-    return index

@@ -25,6 +25,7 @@ from guardrail.records import IndexHeader
 __all__ = ["MANIFEST", "file_entry", "read_manifest", "snapshot_of", "sync_folder", "write_manifest", "write_synced"]
 
 MANIFEST = "MANIFEST.json"
+_FILES = ("pdq.npy", "phash.npy", "pixels.npy", "previews.bin", "previews.npy", "rows.jsonl", "unreadable.jsonl")
 
 
 def file_entry(path: Path) -> dict[str, Any]:
@@ -68,6 +69,15 @@ def write_manifest(folder: Path, header: Mapping[str, Any]) -> str:
     return str(manifest["snapshot"])
 
 
+def _require_files(path: Path, files: Mapping[str, Any], header: IndexHeader) -> None:
+    """Require that the manifest vouches for every file that is read, and for none elsewhere."""
+    needed = {*_FILES, *(f"{role}.npy" for role in header.embedders)}
+    if set(files) != needed:
+        raise IndexDamaged(str(path), f"the files {sorted(files)}", f"the files {sorted(needed)}")
+    if header.works < 1:
+        raise IndexDamaged(str(path), "no works", "at least one")
+
+
 def read_manifest(folder: Path) -> tuple[IndexHeader, dict[str, dict[str, Any]]]:
     """The header of an index, and the entry of each of its files.
 
@@ -88,9 +98,11 @@ def read_manifest(folder: Path) -> tuple[IndexHeader, dict[str, dict[str, Any]]]
                 str(path), "a manifest that was edited", f"one whose digest is {manifest.get('snapshot')!r}"
             )
         files = manifest.pop("files")
-        return IndexHeader.model_validate(manifest), files
+        header = IndexHeader.model_validate(manifest)
+        _require_files(path, files, header)
     except (OSError, ValueError, AttributeError, KeyError) as error:
         if isinstance(error, IndexDamaged):
             raise
         reason = "fields we do not know" if isinstance(error, ValidationError) else str(error)
         raise IndexDamaged(str(path), reason, "a manifest as guardrail writes it") from error
+    return header, files

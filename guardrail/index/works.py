@@ -1,6 +1,7 @@
 """Read a works table: which file is which work, whose it is, and what a match with it means."""
 
 import csv
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 from guardrail.errors import ExtraMissing, WorksTableInvalid
 from guardrail.records import Work
 
-__all__ = ["WorkRow", "read_works"]
+__all__ = ["WorkRow", "read_works", "unnamed_work"]
 
 _COLUMNS = (
     "file",
@@ -40,8 +41,8 @@ class WorkRow:
 def read_works(path: Path) -> tuple[WorkRow, ...]:
     """Read a works table from CSV (UTF-8) or parquet.
 
-    Columns: `file` is required, all others (title, creator, ...) may be missing or empty. `work_id` defaults to the
-    file's name, dates without a time zone are UTC.
+    Columns: `file` is required, all others (title, creator, ...) may be missing or empty. `work_id` defaults to a
+    digest of the path and `title` to the file's stem; dates without a time zone are UTC.
 
     Raises:
         WorksTableInvalid: naming the line and what is wrong: an unknown column, a bad value, a file or a work twice.
@@ -52,6 +53,11 @@ def read_works(path: Path) -> tuple[WorkRow, ...]:
     _refuse_repeats(path, "file", (row.file for row in works))
     _refuse_repeats(path, "work_id", (f"{row.work.bank}/{row.work.work_id}" for row in works))
     return works
+
+
+def unnamed_work(file: str) -> str:
+    """The id of a work that was given none: a digest of its path; ids leave in signed files, and paths must not."""
+    return f"file-{hashlib.sha256(file.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
 
 
 def _csv_rows(path: Path) -> list[tuple[str, Mapping[str, object]]]:
@@ -106,7 +112,8 @@ def _work_row(path: Path, place: str, row: Mapping[str, object]) -> WorkRow:
         for name in _MOMENTS:
             if name in said:
                 said[name] = _moment(said[name])
-        return WorkRow(Path(file).as_posix(), Work.model_validate({"work_id": file, **said}))
+        unsaid = {"work_id": unnamed_work(Path(file).as_posix()), "title": Path(file).stem}
+        return WorkRow(Path(file).as_posix(), Work.model_validate(unsaid | said))
     except (ValidationError, ValueError) as error:
         raise WorksTableInvalid(str(path), place, str(error)) from error
 

@@ -6,8 +6,8 @@ from guardrail.lazy import lazy_names
 
 if TYPE_CHECKING:
     from guardrail.intake.context import finish_context, read_context
-    from guardrail.intake.files import read_picture
-    from guardrail.intake.outputs import PicturesInOutput, pictures_in, put_into
+    from guardrail.intake.files import read_picture, shown_path
+    from guardrail.intake.outputs import PicturesInOutput, own_copy, pictures_in, put_into
     from guardrail.intake.reseed import Reseeded, reseeded
     from guardrail.intake.values import pictures_from
     from guardrail.intake.wrapping import guard_of, unwrap, wrap
@@ -17,12 +17,14 @@ __all__ = [
     "Reseeded",
     "finish_context",
     "guard_of",
+    "own_copy",
     "pictures_from",
     "pictures_in",
     "put_into",
     "read_context",
     "read_picture",
     "reseeded",
+    "shown_path",
     "unwrap",
     "wrap",
 ]
@@ -31,8 +33,8 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "guardrail.intake.context": ("finish_context", "read_context"),
-        "guardrail.intake.files": ("read_picture",),
-        "guardrail.intake.outputs": ("PicturesInOutput", "pictures_in", "put_into"),
+        "guardrail.intake.files": ("read_picture", "shown_path"),
+        "guardrail.intake.outputs": ("PicturesInOutput", "own_copy", "pictures_in", "put_into"),
         "guardrail.intake.reseed": ("Reseeded", "reseeded"),
         "guardrail.intake.values": ("pictures_from",),
         "guardrail.intake.wrapping": ("guard_of", "unwrap", "wrap"),

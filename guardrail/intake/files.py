@@ -11,10 +11,18 @@ from PIL import Image, ImageOps
 
 from guardrail.carriers import Picture
 from guardrail.errors import ImageUnreadable
-from guardrail.intake.pixels import from_pillow
+from guardrail.intake.pixels import bare_colours, from_pillow, require_side
 from guardrail.records import CheckFailed
 
-__all__ = ["LARGEST_IMAGE_PX", "read_picture"]
+__all__ = ["FORMATS", "LARGEST_IMAGE_PX", "read_picture", "shown_path"]
+
+Image.init()
+FORMATS = tuple(
+    name
+    for name in ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+    if name in Image.OPEN
+)
+"""What is decoded: formats that Pillow reads itself; EPS and the like would start other programs on hostile bytes."""
 
 _LARGEST_FILE_BYTES = 2**30
 LARGEST_IMAGE_PX = 100_000_000
@@ -30,16 +38,27 @@ def read_picture(path: Path, largest_px: int = LARGEST_IMAGE_PX) -> Picture:
     Returns:
         A picture with uint8 (3, H, W) pixels on the CPU; or with a failure that names the file and the reason.
     """
+    name = shown_path(path)
     try:
         content = _content(path)
         digest = hashlib.sha256(content).hexdigest()
-        return Picture(str(path), pixels=_decode(str(path), content, largest_px), file_sha256=digest)
+        pixels, bare = _decode(name, content, largest_px)
+        return Picture(name, pixels=pixels, file_sha256=digest, bare=bare)
     except (OSError, ImageUnreadable) as error:
         reason = error.args[1] if isinstance(error, ImageUnreadable) else str(error)
     except Exception as error:  # noqa: BLE001 - decoders raise anything on hostile bytes, and none may stop the batch
         reason = f"{type(error).__name__}: {error}"
-    failed = CheckFailed(check="read_file", image=str(path), error=str(reason))
-    return Picture(str(path), failure=failed)
+    failed = CheckFailed(check="read_file", image=name, error=_printable(str(reason)))
+    return Picture(name, failure=failed)
+
+
+def shown_path(path: Path) -> str:
+    """A path as text that can be printed and stored, whatever bytes its name is made of."""
+    return _printable(str(path))
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _content(path: Path) -> bytes:
@@ -53,16 +72,18 @@ def _content(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _decode(name: str, content: bytes, largest_px: int) -> torch.Tensor:
+def _decode(name: str, content: bytes, largest_px: int) -> tuple[torch.Tensor, torch.Tensor | None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            with Image.open(io.BytesIO(content)) as image:
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 if image.width * image.height > largest_px:
                     raise ImageUnreadable(name, f"{image.width}x{image.height} pixels, more than {largest_px} in all")
+                require_side(name, image.height, image.width)
                 image.load()
-                return from_pillow(name, ImageOps.exif_transpose(image) if _has_one_frame(image) else image)
+                upright = ImageOps.exif_transpose(image) if _has_one_frame(image) else image
+                return from_pillow(name, upright), bare_colours(upright)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise ImageUnreadable(name, f"a decompression bomb: {error}") from error
 

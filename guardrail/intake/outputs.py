@@ -1,12 +1,16 @@
 """Find the pictures in what a pipeline returned, by value, and rebuild the output with some of them replaced.
 
-Nothing is ever written into what the pipeline returned: parts without a replacement are handed on as they are, parts
-with one are made anew.
+Every field and element is walked, however deep: Pillow images and arrays of two or more axes are pictures wherever
+they stand, what is known to be none (numbers, words, audio, embeddings) passes, and anything else is refused. Nothing
+is ever written into what the pipeline returned: `own_copy` makes the output anew, so that it is what was judged, and no
+buffer that the pipeline will use again.
 """
 
 import dataclasses
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Literal
 
 import numpy as np
@@ -16,12 +20,38 @@ from PIL import Image
 
 from guardrail.carriers import ImageBatch, Picture
 from guardrail.errors import ImageUnreadable, OutputNotUnderstood
-from guardrail.intake.pixels import Form, form_of, from_array, from_pillow, to_like, unknown_form
+from guardrail.intake.pixels import (
+    Form,
+    bare_array,
+    bare_colours,
+    form_of,
+    from_array,
+    from_pillow,
+    to_like,
+    unknown_form,
+)
 from guardrail.intake.values import failed_picture
 
-__all__ = ["PicturesInOutput", "pictures_in", "put_into"]
+__all__ = ["PicturesInOutput", "own_copy", "pictures_in", "put_into"]
 
-_PICTURE_FIELDS = ("images", "image", "frames", "video", "videos", "rgb")
+_NO_PICTURES = frozenset(
+    {
+        "audio",
+        "audios",
+        "has_nsfw_concept",
+        "image_embeds",
+        "negative_image_embeds",
+        "negative_prompt_embeds",
+        "nsfw_content_detected",
+        "pooled_prompt_embeds",
+        "prompt_embeds",
+        "sound",
+        "text",
+        "unsafe_concept",
+        "watermark_detected",
+    }
+)  # fields of diffusers' outputs whose values are never shown
+_LEAST_AXES = 2
 
 Replace = Callable[[str, Any, "Form | Literal['pillow']"], Any]
 """Called with a picture's name, value and form; returns the value that takes its place (or the same value)."""
@@ -52,7 +82,26 @@ def pictures_in(output: Any) -> PicturesInOutput:
         return value
 
     _rebuilt(output, note)
+    shown = [value for value in values.values() if isinstance(value, Image.Image) or value.ndim > _LEAST_AXES]
+    if not shown and not _is_empty(output):
+        raise OutputNotUnderstood(f"a {type(output).__name__}", "no picture")
     return PicturesInOutput(ImageBatch(tuple(pictures)), values, forms)
+
+
+def own_copy(output: Any) -> Any:
+    """The same output with every picture copied: what the pipeline does to its own buffers later changes nothing here.
+
+    Raises:
+        OutputNotUnderstood: it holds something that may be a picture and cannot be looked into.
+    """
+
+    def copied(name: str, value: Any, form: Form | Literal["pillow"]) -> Any:
+        del name, form
+        if isinstance(value, torch.Tensor):
+            return value.detach().clone()
+        return value.copy()
+
+    return _rebuilt(output, copied)
 
 
 def put_into(output: Any, cards: Mapping[str, Image.Image], values: Mapping[str, Any] | None = None) -> Any:
@@ -74,65 +123,65 @@ def put_into(output: Any, cards: Mapping[str, Image.Image], values: Mapping[str,
 
 def _picture(name: str, value: Any, form: Form | Literal["pillow"]) -> Picture:
     try:
-        pixels = (
-            from_pillow(name, value) if isinstance(value, Image.Image) else from_array(value, _known(name, value, form))
-        )
-        return Picture(name, pixels=pixels)
-    except (ImageUnreadable, OSError) as error:
-        return failed_picture(name, error if isinstance(error, ImageUnreadable) else ImageUnreadable(name, str(error)))
+        if isinstance(value, Image.Image):
+            return Picture(name, pixels=from_pillow(name, value), bare=bare_colours(value))
+        if isinstance(form, Form) and form.refused:
+            return failed_picture(name, ImageUnreadable(name, form.refused))
+        known = form if isinstance(form, Form) and form.is_known else form_of(name, value)
+        return Picture(name, pixels=from_array(value, known), bare=bare_array(value, known))
+    except ImageUnreadable as error:
+        return failed_picture(name, error)
+    except Exception as error:  # noqa: BLE001 - whatever is odd about one value must not stop the others
+        return failed_picture(name, ImageUnreadable(name, f"{type(error).__name__}: {error}"))
 
 
-def _known(name: str, value: Any, form: Any) -> Form:
-    """The form found for the whole batch; where there was none, the reason for this one picture."""
-    return form if isinstance(form, Form) and form.is_known else form_of(name, value)
+def _is_empty(output: Any) -> bool:
+    """Whether an output is an empty batch: lists of nothing, or arrays without a picture."""
+    if isinstance(output, BaseOutput | dict):
+        return any(_is_empty(value) for name, value in output.items() if name not in _NO_PICTURES)
+    if isinstance(output, tuple) and output:
+        return _is_empty(output[0])
+    if isinstance(output, np.ndarray | torch.Tensor):
+        return output.ndim > 3 and len(output) == 0
+    return isinstance(output, list) and all(_is_empty(item) for item in output)
 
 
 def _rebuilt(output: Any, replace: Replace) -> Any:
+    """Walk a whole output; a bare tuple is a pipeline's tuple, whose parts are called by their place."""
     if isinstance(output, BaseOutput):
-        return _rebuilt_fields(output, replace)
-    if isinstance(output, tuple) and not _is_pictures(output):
-        parts = [
-            _walk(f"output[{at}]", part, replace) if _is_pictures(part) else part for at, part in enumerate(output)
-        ]
-        if not any(_is_pictures(part) for part in output):
-            raise OutputNotUnderstood("a tuple", f"({', '.join(type(part).__name__ for part in output)})")
-        return tuple(parts)
-    if _is_pictures(output):
-        return _walk("images", output, replace)
-    raise OutputNotUnderstood(f"a {type(output).__name__}", "no picture")
+        return _rebuilt_fields("", output, replace)
+    name = "output" if isinstance(output, tuple) else "images"
+    return _walk(name, output, replace)
 
 
-def _rebuilt_fields(output: BaseOutput, replace: Replace) -> BaseOutput:
-    held = {name: output[name] for name in output if name in _PICTURE_FIELDS and output[name] is not None}
-    held = {name: value for name, value in held.items() if _is_pictures(value)}
-    if not held:
-        raise OutputNotUnderstood(f"a {type(output).__name__}", f"the fields {', '.join(output.keys()) or 'none'}")
-    others = [name for name in output if name not in held and _holds_pillow(output[name])]
-    fresh = {name: _walk(name, output[name], replace) for name in (*held, *others)}
+def _rebuilt_fields(prefix: str, output: BaseOutput, replace: Replace) -> BaseOutput:
+    fresh = {
+        name: value if name in _NO_PICTURES else _walk(f"{prefix}{name}", value, replace)
+        for name, value in output.items()
+    }
     return dataclasses.replace(output, **fresh)
 
 
-def _holds_pillow(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return any(_holds_pillow(item) for item in value)
-    return isinstance(value, Image.Image)
-
-
-def _is_pictures(value: Any) -> bool:
-    """Whether a value can be pictures: a Pillow image, an array of at least 3 axes, or a list of such (or empty)."""
-    if isinstance(value, list | tuple):
-        return all(_is_pictures(item) for item in value) if value else isinstance(value, list)
-    if isinstance(value, np.ndarray | torch.Tensor):
-        return value.ndim >= 3
-    return isinstance(value, Image.Image)
-
-
 def _walk(name: str, value: Any, replace: Replace) -> Any:
-    if isinstance(value, list | tuple):
-        return type(value)(_walk(f"{name}[{at}]", item, replace) for at, item in enumerate(value))
+    """One part of an output.
+
+    Raises:
+        OutputNotUnderstood: it may hold pictures and cannot be looked into.
+    """
     if isinstance(value, Image.Image):
         return replace(name, value, "pillow")
-    return _walk_axes(name, value, replace, _form_or_unknown(name, value))
+    if isinstance(value, np.ndarray | torch.Tensor) and getattr(value, "dtype", None) != np.dtype(object):
+        return _walk_axes(name, value, replace, _form_or_unknown(name, value)) if value.ndim >= _LEAST_AXES else value
+    if isinstance(value, BaseOutput):
+        return _rebuilt_fields(f"{name}.", value, replace)
+    if isinstance(value, list | tuple):
+        parts = [_walk(f"{name}[{at}]", item, replace) for at, item in enumerate(value)]
+        return type(value)._make(parts) if hasattr(value, "_make") else type(value)(parts)
+    if type(value) in (dict, OrderedDict):
+        return type(value)((key, _walk(f"{name}.{key}", item, replace)) for key, item in value.items())
+    if value is None or isinstance(value, bool | int | float | complex | str | np.generic | Enum):
+        return value
+    raise OutputNotUnderstood("an output", f"a {type(value).__name__} as {name}")
 
 
 def _form_or_unknown(name: str, array: Any) -> Form:
@@ -140,17 +189,17 @@ def _form_or_unknown(name: str, array: Any) -> Form:
     try:
         return form_of(name, array)
     except ImageUnreadable:
-        return unknown_form(array)
+        return unknown_form(name, array)
 
 
 def _walk_axes(name: str, array: Any, replace: Replace, form: Form) -> Any:
-    if array.ndim == 3:
+    if array.ndim <= 3:
         return replace(name, array, form)
     parts = [_walk_axes(f"{name}[{at}]", array[at], replace, form) for at in range(len(array))]
     changed = [at for at, part in enumerate(parts) if not _same(part, array[at])]
     if not changed:
         return array
-    fresh = array.clone() if isinstance(array, torch.Tensor) else array.copy()
+    fresh = array.detach().clone() if isinstance(array, torch.Tensor) else array.copy()
     for at in changed:
         fresh[at] = parts[at]
     return fresh

@@ -8,19 +8,34 @@ from PIL import Image
 
 from guardrail.errors import ImageUnreadable
 
-__all__ = ["Form", "form_of", "from_array", "from_pillow", "to_like", "unknown_form"]
+__all__ = [
+    "Form",
+    "bare_array",
+    "bare_colours",
+    "form_of",
+    "from_array",
+    "from_pillow",
+    "require_side",
+    "to_like",
+    "unknown_form",
+]
 
 _TOLERANCE = 1 / 255  # float outputs may overshoot their range by one grey level (rounding in half precision)
 _CHANNELS = (1, 3, 4)
+_LARGEST_SIDE_PX = 32_768  # matrices of the hashes grow with the side; 16 times SDXL's
 _LONG_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
 class Form(NamedTuple):
-    """How pictures lie in an array: where the channels are, and which values mean black and white."""
+    """How pictures lie in an array: where the channels are, and which values mean black and white.
+
+    `refused` is the reason why no part of an array may be taken for a picture.
+    """
 
     channels_first: bool
     black: float
     white: float
+    refused: str = ""
 
     @property
     def is_known(self) -> bool:
@@ -37,6 +52,7 @@ def from_pillow(name: str, image: Image.Image) -> torch.Tensor:
     if image.width < 1 or image.height < 1:
         raise ImageUnreadable(name, f"a picture of {image.width}x{image.height} pixels")
     frames = getattr(image, "n_frames", 1)
+    require_side(name, image.height, image.width)
     if frames > 1:
         raise ImageUnreadable(name, f"an animation of {frames} frames, of which only the first would be seen")
     if image.mode == "F":
@@ -49,6 +65,25 @@ def from_pillow(name: str, image: Image.Image) -> torch.Tensor:
         image.alpha_composite(over)
     pixels = np.array(image.convert("RGB"))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def bare_colours(image: Image.Image) -> torch.Tensor | None:
+    """The colours of a partly transparent Pillow image without its transparency, uint8 (3, H, W); else None."""
+    if not image.has_transparency_data:
+        return None
+    over = image.convert("RGBA")
+    if over.getchannel("A").getextrema()[0] == 255:
+        return None
+    return torch.from_numpy(np.array(over)[..., :3]).permute(2, 0, 1).contiguous()
+
+
+def bare_array(array: Any, form: Form) -> torch.Tensor | None:
+    """The colours of a partly transparent picture of four channels without its transparency; else None."""
+    tensor = _tensor("picture", array)
+    channels = tensor if form.channels_first else tensor.movedim(-1, 0)
+    if channels.shape[0] != 4 or float(channels[3].float().min()) >= form.white:
+        return None
+    return from_array(channels[:3], form._replace(channels_first=True))
 
 
 def _from_long(name: str, image: Image.Image) -> Image.Image:
@@ -73,11 +108,9 @@ def form_of(name: str, array: Any) -> Form:
     shape = tuple(array.shape)
     if 0 in shape:
         raise ImageUnreadable(name, f"an empty array of shape {shape}")
-    first, last = shape[-3] in _CHANNELS, shape[-1] in _CHANNELS
-    if not (first or last):
-        raise ImageUnreadable(name, f"an array of shape {shape} without an axis of 1, 3 or 4 channels")
-    channels_first = first and (isinstance(array, torch.Tensor) or not last)
-    tensor = torch.as_tensor(array).detach()
+    channels_first = _channels_first(name, array)
+    require_side(name, *(shape[-2:] if channels_first else shape[-3:-1]))
+    tensor = _tensor(name, array)
     if tensor.dtype == torch.uint8:
         return Form(channels_first, 0, 255)
     if not tensor.dtype.is_floating_point:
@@ -90,15 +123,60 @@ def form_of(name: str, array: Any) -> Form:
     return Form(channels_first, -1.0 if low < -_TOLERANCE else 0.0, 1.0)
 
 
-def unknown_form(array: Any) -> Form:
-    """The form of an array that cannot be read as pictures."""
-    first = array.shape[-3] in _CHANNELS and (isinstance(array, torch.Tensor) or array.shape[-1] not in _CHANNELS)
-    return Form(first, 0.0, 0.0)
+def _channels_first(name: str, array: Any) -> bool:
+    """Where the channels are; in NumPy always last, since three grey pictures look like one with channels first."""
+    shape = tuple(array.shape)
+    if len(shape) < 3:
+        raise ImageUnreadable(name, f"an array of shape {shape}, which has no axis of channels")
+    if not isinstance(array, torch.Tensor):
+        if shape[-1] in _CHANNELS:
+            return False
+        raise ImageUnreadable(name, f"a NumPy array of shape {shape}, whose last axis is not 1, 3 or 4 channels")
+    if shape[-3] in _CHANNELS:
+        if len(shape) > 4 and shape[-4] in (3, 4):
+            raise ImageUnreadable(name, f"a video of shape {shape}, of which either of two axes may be the channels")
+        return True
+    if shape[-1] in _CHANNELS:
+        return False
+    raise ImageUnreadable(name, f"a tensor of shape {shape} without an axis of 1, 3 or 4 channels")
+
+
+def require_side(name: str, height: int, width: int) -> None:
+    """Refuse sides that would take gigabytes to hash.
+
+    Raises:
+        ImageUnreadable: a side is longer than any picture's.
+    """
+    if max(height, width) > _LARGEST_SIDE_PX:
+        raise ImageUnreadable(name, f"{width}x{height} pixels, with a side longer than {_LARGEST_SIDE_PX}")
+
+
+def _tensor(name: str, array: Any) -> torch.Tensor:
+    """A tensor of the same values; whatever torch cannot take (strides, byte orders, layouts) is unreadable."""
+    try:
+        if isinstance(array, torch.Tensor):
+            if array.is_meta or array.is_quantized or array.layout is not torch.strided:
+                raise ImageUnreadable(
+                    name, f"a tensor on {array.device} of layout {array.layout}, without plain values"
+                )
+            return array.detach()
+        native = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+        return torch.as_tensor(native if native.flags.writeable else native.copy())
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ImageUnreadable(name, f"values of type {array.dtype}: {error}") from error
+
+
+def unknown_form(name: str, array: Any) -> Form:
+    """The form of an array that cannot be read as a whole; single pictures of it may be, unless it is `refused`."""
+    try:
+        return Form(_channels_first(name, array), 0.0, 0.0)
+    except ImageUnreadable as error:
+        return Form(isinstance(array, torch.Tensor), 0.0, 0.0, refused=str(error.args[1]))
 
 
 def from_array(array: Any, form: Form) -> torch.Tensor:
     """One picture of known form, (C, H, W) or (H, W, C), as uint8 (3, H, W) RGB on its device; always a copy."""
-    tensor = torch.as_tensor(array).detach()
+    tensor = _tensor("picture", array)
     tensor = tensor if form.channels_first else tensor.movedim(-1, 0)
     if tensor.dtype == torch.uint8:
         values = tensor.clone()
@@ -117,10 +195,12 @@ def to_like(card: Image.Image, value: Any, form: Form | Literal["pillow"]) -> An
     Where the value is no picture at all (five channels, say) its place is filled with zeros.
     """
     if isinstance(form, str):
+        if 0 in value.size:
+            return value
         card = card if card.size == value.size else card.resize(value.size)
         return card.convert(value.mode) if value.mode in ("RGB", "RGBA", "L") else card
     channels = value.shape[0 if form.channels_first else -1]
-    if channels not in _CHANNELS:
+    if value.ndim < 3 or channels not in _CHANNELS or 0 in value.shape:
         return torch.zeros_like(value) if isinstance(value, torch.Tensor) else np.zeros_like(value)
     form = form if form.is_known else Form(form.channels_first, 0.0, 1.0)
     height, width = value.shape[1:] if form.channels_first else value.shape[:2]

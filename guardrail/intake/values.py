@@ -12,7 +12,7 @@ from PIL import Image
 from guardrail.carriers import ImageBatch, Picture
 from guardrail.errors import ImageUnreadable
 from guardrail.intake.files import LARGEST_IMAGE_PX, read_picture
-from guardrail.intake.pixels import form_of, from_array, from_pillow
+from guardrail.intake.pixels import bare_array, bare_colours, form_of, from_array, from_pillow
 from guardrail.records import CheckFailed
 
 __all__ = ["failed_picture", "pictures_from"]
@@ -46,7 +46,7 @@ def _pictures(name: str, value: Any, largest_px: int) -> Iterator[Picture]:
         yield failed_picture(name, ImageUnreadable(name, f"a {type(value).__name__}"))
     else:
         try:
-            yield Picture(name, pixels=from_pillow(name, value))
+            yield Picture(name, pixels=from_pillow(name, value), bare=bare_colours(value))
         except (ImageUnreadable, OSError) as error:
             unreadable = error if isinstance(error, ImageUnreadable) else ImageUnreadable(name, str(error))
             yield failed_picture(name, unreadable)
@@ -63,6 +63,7 @@ def _from_axes(name: str, array: Any) -> Iterator[Picture]:
         return
     try:
         array = array[..., None] if array.ndim == 2 else array
-        yield Picture(name, pixels=from_array(array, form_of(name, array)))
+        form = form_of(name, array)
+        yield Picture(name, pixels=from_array(array, form), bare=bare_array(array, form))
     except ImageUnreadable as error:
         yield failed_picture(name, error)

@@ -25,10 +25,10 @@ from guardrail.records import (
 )
 from guardrail.settings import Policy, Rule
 
-__all__ = ["Findings", "decide"]
+__all__ = ["Findings", "decide", "graver"]
 
 _NEAREST_IN_VERDICT = 5  # C2PA assertions grow by 60 bytes a neighbour, and nobody reads further
-_NO_RULE = "no rule covers this failure"
+_NO_RULE = "no rule covers this"
 _NOTHING_NEAR = "nothing protected is near"
 _GENERIC = "generic imagery"
 _CREDITED = "licensed work, credited"
@@ -82,6 +82,16 @@ def decide(about: Findings, policy: Policy) -> Verdict:
     return _verdict(about, policy, winner, owed)
 
 
+def graver(verdict: Verdict, bare: Verdict | None) -> Verdict:
+    """The graver of the verdicts on a picture and on its bare colours; that the latter are flat does not count."""
+    if bare is None or bare.decision.severity <= verdict.decision.severity:
+        return verdict
+    if all(isinstance(found, CheckFailed) and found.check == "pdq_quality" for found in bare.evidence):
+        return verdict
+    explanation = f"{bare.explanation[:-1]}; so are its colours without the transparency."
+    return bare.model_copy(update={"pixels_sha256": verdict.pixels_sha256, "explanation": explanation})
+
+
 def _standing(found: Evidence, at: datetime) -> Disposition | None:
     return None if isinstance(found, CheckFailed) else found.work.standing(at)
 
@@ -111,13 +121,13 @@ def _nearness(found: MatchEvidence) -> float:
 
 
 def _opinion(found: Evidence, policy: Policy, limits: Limits) -> _Opinion | None:
-    """The opinion of the first rule that fits. A failed check that no rule covers blocks."""
-    failed = isinstance(found, CheckFailed)
+    """The opinion of the first rule that fits; where none does, a failed check blocks, and so does a copy."""
+    grave = isinstance(found, CheckFailed | ExactMatch) or reached(found, limits) is Decision.BLOCK
     rules = policy.rules if isinstance(found, CheckFailed) else policy.banks.get(found.work.bank, policy.rules)
     for place, rule in enumerate(rules):
         if _fits(rule, found, limits):
             return _Opinion(rule.decision, rule.name, found, place)
-    return _Opinion(Decision.BLOCK, _NO_RULE, found) if failed else None
+    return _Opinion(Decision.BLOCK, _NO_RULE, found, len(rules)) if grave else None
 
 
 def _fits(rule: Rule, found: Evidence, limits: Limits) -> bool:

@@ -2,11 +2,14 @@
 
 import copy
 import pickle
+import threading
+import time
 
 import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
 from PIL import Image
 
 from guardrail.act import verify_file
@@ -130,7 +133,7 @@ def test_blocked_image_never_reaches_the_caller(guard, pictures, output_type, re
 def test_accepted_output_is_bit_identical(guard, pictures):
     made = [pictures["new"], pictures["owl"]]
     output = guard.wrap(FakePipeline([made]))()
-    assert all(one is other for one, other in zip(output.images, made, strict=True))
+    assert all(one.tobytes() == other.tobytes() for one, other in zip(output.images, made, strict=True))
     array = guard.wrap(FakePipeline([made]))(output_type="np").images
     assert np.array_equal(array, FakePipeline([made])(output_type="np").images)
 
@@ -183,6 +186,100 @@ def test_regenerate_gives_up_and_replaces(make_guard, pictures):
     assert len(pipe.calls) == 3
     assert not same(output.images[0], pictures["fox"])
     assert guard.memory.verify()[0] == 3
+
+
+def test_pipeline_that_reuses_its_buffer_cannot_change_what_was_handed_out(make_guard, pictures):
+    class Reuses(FakePipeline):
+        buffer = np.zeros((2, 96, 96, 3), np.float32)
+
+        def __call__(self, generator=None):
+            self.buffer[:] = super().__call__(output_type="np").images
+            return ImagePipelineOutput(images=self.buffer)
+
+    guard = make_guard(on_block="regenerate", regenerate_at_most=1)
+    pipe = guard.wrap(Reuses([[pictures["new"], pictures["fox"]], [pictures["fox"], pictures["owl"]]]))
+    images = pipe().images
+    expected = np.stack([np.asarray(pictures[name]) for name in ("new", "owl")])
+    assert np.array_equal((images * 255).round().astype(np.uint8), expected)
+
+
+def test_withheld_pixels_are_in_no_report_and_no_traceback(make_guard, pictures):
+    made = [pictures["new"], pictures["fox"], pictures["near fox"]]
+    guard = make_guard()
+    report = guard.wrap(FakePipeline([made]))().guard
+    assert [picture is None for picture in report.pictures] == [False, True, True]
+    assert [picture is None for picture in guard.check(made).pictures] == [False, True, True]
+    with pytest.raises(ImageBlocked) as caught:
+        make_guard(on_block="raise").wrap(FakePipeline([made]))()
+    frames = []
+    at = caught.value.__traceback__
+    while at is not None:
+        frames.append(at.tb_frame)
+        at = at.tb_next
+    inner = [
+        frame
+        for frame in frames
+        if frame.f_code.co_filename.endswith("guard.py") and "tests" not in frame.f_code.co_filename
+    ]
+    assert inner
+    assert not any(
+        hasattr(value, "images") or hasattr(value, "pixels") for frame in inner for value in frame.f_locals.values()
+    )
+
+
+def test_colours_hidden_under_transparency_are_judged(guard, pictures):
+    fox = pictures["fox"].copy()
+    fox.putalpha(Image.new("L", fox.size, 3))
+    (verdict,) = guard.check(fox).verdicts
+    assert verdict.decision is BLOCK
+    assert "without the transparency" in verdict.explanation
+    drawing = pictures["new"].convert("RGBA")
+    drawing.putalpha(Image.new("L", fox.size, 255))
+    assert decisions(guard.check(drawing)) == [ACCEPT]
+
+
+def test_flat_colours_under_transparency_are_no_reason_to_hold(guard, pictures):
+    shape = Image.new("RGBA", (96, 96), (0, 0, 0, 0))
+    shape.putalpha(pictures["new"].convert("L"))
+    assert decisions(guard.check(shape)) == [ACCEPT]
+
+
+def test_report_belongs_to_its_own_thread(guard, pictures):
+    seen = {}
+
+    def work(name, picture):
+        guard.wrap(FakePipeline([[picture]]))(return_dict=False)
+        time.sleep(0.05)
+        seen[name] = guard.last_report.verdicts[0].decision
+
+    threads = [threading.Thread(target=work, args=(name, pictures[name])) for name in ("fox", "new", "elk", "owl")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == {"fox": BLOCK, "new": ACCEPT, "elk": BLOCK, "owl": ACCEPT}
+
+
+def test_unread_image_is_withheld_whatever_the_policy_says(make_guard, pictures):
+    lenient = {"rules": [{"name": "shrug", "evidence": "check_failed", "decision": "flag"}]}
+
+    class Spoiled(FakePipeline):
+        def __call__(self, **options):
+            output = super().__call__(output_type="np")
+            output.images[:] = np.nan
+            return output
+
+    output = make_guard(on_flag="return", policy=lenient).wrap(Spoiled([[pictures["new"]]]))()
+    assert np.isfinite(output.images).all()
+
+
+def test_limits_in_the_settings_change_only_what_they_say(make_guard, guard):
+    said = make_guard(limits={"pdq": {"block_within_bits": 20}}).limits
+    assert said.pdq.block_within_bits == 20
+    assert said.pdq.flag_within_bits == guard.limits.pdq.flag_within_bits
+    assert said.copy_ == guard.limits.copy_
+    assert said.pdq_quality_at_least == guard.limits.pdq_quality_at_least
+    assert said.calibration == "uncalibrated, overridden"
 
 
 def test_fixed_latents_are_not_tried_again(make_guard, pictures):
@@ -261,6 +358,29 @@ def test_prompt_is_in_no_released_byte(guard, pictures, tmp_path):
     output = guard.wrap(FakePipeline([[pictures["new"]]]))("canary prompt 4711")
     (path,) = output.guard.save(tmp_path / "out")
     assert b"canary" not in path.read_bytes()
+
+
+def test_pixels_changed_after_the_verdict_are_never_signed(make_guard, pictures, tmp_path):
+    class Scribbles:
+        @hookimpl
+        def find_evidence(self, picture):
+            picture.pixels.zero_()
+
+    report = make_guard(Scribbles()).check(pictures["new"])
+    with pytest.raises(ReleaseFailed, match="judged were"):
+        report.save(tmp_path / "out")
+    assert not list(tmp_path.glob("out/*"))
+
+
+@pytest.mark.parametrize(
+    "names", [["../a", "b"], ["a/b", "c"], ["a"], ["a", "A"], ["", "b"], ["a\0", "b"], ["..", "b"]]
+)
+def test_bad_file_names_release_nothing(guard, pictures, tmp_path, names):
+    report = guard.check([pictures["new"], pictures["owl"]])
+    with pytest.raises(ReleaseFailed):
+        report.save(tmp_path / "out", names=names)
+    assert not list(tmp_path.rglob("*.png"))
+    assert [row.kind for row in guard.memory.rows()] == ["verdict"] * 2
 
 
 def test_existing_file_is_not_overwritten_unless_asked(guard, pictures, tmp_path):

@@ -30,7 +30,9 @@ def test_columns_become_a_work(tmp_path):
 
 def test_missing_columns_take_defaults(tmp_path):
     (row,) = read_works(table(tmp_path, "file\nfox.png\n"))
-    assert (row.work.work_id, row.work.bank, row.work.disposition) == ("fox.png", "default", Disposition.PROTECT)
+    assert (row.work.title, row.work.bank, row.work.disposition) == ("fox", "default", Disposition.PROTECT)
+    assert row.work.work_id.startswith("file-")
+    assert "fox" not in row.work.work_id, "ids leave in signed files, paths must not"
 
 
 def test_parquet_reads_like_csv(tmp_path):

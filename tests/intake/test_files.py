@@ -159,3 +159,21 @@ def test_decoder_that_crashes_is_a_failure(tmp_path, monkeypatch):
 
     monkeypatch.setattr("guardrail.intake.files.from_pillow", crash)
     assert failure_of(path) == "RuntimeError: decoder bug"
+
+
+def test_formats_that_start_other_programs_are_not_decoded(tmp_path):
+    path = tmp_path / "x.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n")
+    assert "cannot identify" in failure_of(path)
+
+
+def test_name_that_is_not_text_is_shown_and_read(tmp_path):
+    path = tmp_path / os.fsdecode(b"b\xff.png")
+    Image.new("RGB", (4, 4)).save(path, format="PNG")
+    assert read_picture(path).name.endswith("b\\xff.png")
+    path.write_bytes(b"text")
+    assert read_picture(path).failure.image.endswith("b\\xff.png")
+
+
+def test_endless_side_is_never_hashed(tmp_path):
+    assert "longer than" in failure_of(saved(tmp_path / "a.png", Image.new("1", (40_000, 5))))

@@ -1,5 +1,6 @@
 """Pictures in, pictures out: every kind of output comes back as it was, with only the withheld pictures replaced."""
 
+import collections
 import dataclasses
 
 import numpy as np
@@ -11,7 +12,7 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 
 from guardrail.errors import OutputNotUnderstood
-from guardrail.intake import pictures_in, put_into
+from guardrail.intake import own_copy, pictures_in, put_into
 
 CARD = Image.new("RGB", (8, 6), (255, 0, 0))
 PICTURES = np.random.default_rng(0).integers(0, 256, (3, 6, 8, 3), np.uint8)
@@ -41,7 +42,7 @@ VALUES = {
     "numpy list": list(FLOATS),
     "torch": torch.from_numpy(FLOATS).permute(0, 3, 1, 2),
     "torch signed half": (torch.from_numpy(FLOATS).permute(0, 3, 1, 2) * 2 - 1).half(),
-    "torch video": torch.from_numpy(FLOATS).permute(0, 3, 1, 2)[None],
+    "torch video": torch.from_numpy(FLOATS).permute(0, 3, 1, 2)[:, None],
     "grey": FLOATS[..., :1],
     "alpha": np.concatenate([FLOATS, np.ones_like(FLOATS[..., :1])], -1),
     "bytes": PICTURES,
@@ -154,6 +155,67 @@ def test_output_without_pictures_is_refused(output):
 def test_empty_output_has_no_pictures():
     assert len(pictures_in(ImagePipelineOutput(images=[])).batch) == 0
     assert len(pictures_in(([],)).batch) == 0
+
+
+@dataclasses.dataclass
+class Extra(BaseOutput):
+    images: object
+    extra: object
+
+
+Pair = collections.namedtuple("Pair", "first second")
+FIELD = torch.from_numpy(FLOATS[:1]).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "count"),
+    [
+        (FLOATS[:2], 2),
+        (FIELD, 1),
+        ([FLOATS[0], None], 1),
+        ([None, pil(1)[0]], 1),
+        ({"a": pil(1)[0], "b": {"c": FLOATS[0]}}, 2),
+        (ImagePipelineOutput(images=pil(1)), 1),
+        (Pair(pil(1)[0], 3), 1),
+        (FLOATS[0, :, :, 0], 1),
+    ],
+)
+def test_picture_anywhere_in_the_output_is_found_and_can_be_withheld(hidden, count):
+    for output in (Extra(pil(1), hidden), (pil(1), hidden)):
+        found = pictures_in(output)
+        assert len(found.batch) == 1 + count
+        names = [picture.name for picture in found.batch.pictures[1:]]
+        rebuilt = put_into(output, dict.fromkeys(names, CARD))
+        kept = {name: value for name, value in pictures_in(rebuilt).values.items() if name in names}
+        assert all(not np.array_equal(np.asarray(kept[name]), np.asarray(found.values[name])) for name in names)
+        assert type(rebuilt[1]) is type(hidden)
+
+
+@pytest.mark.parametrize(
+    "hidden", [{1, 2}, collections.deque(pil(1)), b"\x89PNG", np.array([pil(1)[0]], object), iter(pil(1)), object()]
+)
+def test_output_that_cannot_be_looked_into_is_refused(hidden):
+    for output in (Extra(pil(1), hidden), (pil(1), hidden)):
+        with pytest.raises(OutputNotUnderstood):
+            pictures_in(output)
+
+
+def test_video_whose_channels_may_be_two_axes_is_blocked():
+    video = torch.rand(1, 3, 3, 6, 8)
+    assert all(
+        "either of two axes" in picture.failure.error for picture in pictures_in(VideoOutput(video)).batch.pictures
+    )
+
+
+def test_own_copy_shares_no_memory_and_keeps_types():
+    for value in VALUES.values():
+        output = ImagePipelineOutput(images=value)
+        mine = own_copy(output)
+        assert shape_of(mine.images) == shape_of(value)
+        pairs = zip(pictures_in(mine).values.values(), pictures_in(output).values.values(), strict=True)
+        for one, other in pairs:
+            assert np.array_equal(np.asarray(one), np.asarray(other))
+            assert isinstance(one, Image.Image) or not np.shares_memory(np.asarray(one), np.asarray(other))
 
 
 def test_picture_hidden_in_a_second_field_is_found():

@@ -18,7 +18,9 @@ def only(value):
     "value",
     [
         PICTURE,
-        PICTURE.transpose(2, 0, 1),
+        PICTURE[:, ::-1][:, ::-1],
+        PICTURE[..., ::-1].copy()[..., ::-1],
+        (PICTURE.astype(np.float32) / 255).astype(">f4"),
         PICTURE.astype(np.float32) / 255,
         PICTURE.astype(np.float64) / 127.5 - 1,
         PICTURE[None],
@@ -44,6 +46,16 @@ def test_grey_arrays_become_three_equal_channels():
     assert np.array_equal(pixels[0].numpy(), PICTURE[..., 0])
 
 
+def test_colours_under_transparency_are_kept_to_be_judged():
+    hidden = np.dstack([PICTURE, np.full((6, 8), 30, np.uint8)])
+    for value in (Image.fromarray(hidden, "RGBA"), hidden, torch.from_numpy(hidden).permute(2, 0, 1) / 255):
+        picture = only(value)
+        assert np.array_equal(picture.bare.permute(1, 2, 0).numpy(), PICTURE)
+        assert picture.pixels.min() > 200
+    opaque = np.dstack([PICTURE, np.full((6, 8), 255, np.uint8)])
+    assert all(only(value).bare is None for value in (Image.fromarray(opaque, "RGBA"), opaque, PICTURE))
+
+
 def test_alpha_is_laid_on_white():
     array = np.zeros((2, 2, 4), np.float32)
     assert only(array).pixels.unique().tolist() == [255]
@@ -58,7 +70,11 @@ def test_alpha_is_laid_on_white():
         (np.full((4, 4, 3), -3.0, np.float32), "outside 0..1"),
         (np.zeros((0, 4, 3), np.uint8), "empty"),
         (np.zeros((4, 0, 3), np.uint8), "empty"),
-        (np.zeros((6, 7, 5), np.uint8), "without an axis"),
+        (np.zeros((6, 7, 5), np.uint8), "whose last axis"),
+        (np.zeros((3, 6, 8), np.uint8), "whose last axis"),
+        (torch.zeros(6, 7, 5), "without an axis"),
+        (torch.zeros(3, 40_000, 5), "longer than"),
+        (torch.zeros(3, 6, 8, device="meta"), ""),
         (np.zeros((4, 4, 3), np.int64), "type"),
         (np.zeros((4, 4, 3), bool), "type"),
         (np.zeros(4), "shape"),

@@ -87,6 +87,34 @@ def test_failed_check_without_any_rule_blocks():
     assert verdict_on(CheckFailed(check="x", image="a", error="e"), policy=policy).decision is Decision.BLOCK
 
 
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        ExactMatch(work=FOX, signal=Signal.PIXELS),
+        copy(similarity=0.95),
+        HashMatch(work=FOX, signal=Signal.PDQ, distance_bits=31),
+    ],
+)
+def test_copy_that_no_rule_covers_is_blocked(evidence):
+    policy = Policy.model_validate({"rules": [{"name": "r", "evidence": "check_failed", "decision": "block"}]})
+    assert verdict_on(evidence, policy=policy).decision is Decision.BLOCK
+    assert verdict_on(copy(similarity=0.75), policy=policy).decision is Decision.ACCEPT
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"rules": []},
+        {"rules": [{"name": "r", "evidence": "exact_match", "decision": "accept"}]},
+        {"rules": [{"name": "r", "evidence": "hash_match", "signal": "pixel", "decision": "block"}]},
+        {"rules": [{"name": "r", "evidence": "hash_match", "decision": "block"}], "banks": {"animals": []}},
+    ],
+)
+def test_policy_that_lets_copies_through_unsaid_is_refused(said):
+    with pytest.raises(ValueError, match=r"rule|at least 1"):
+        Policy.model_validate(said)
+
+
 def test_policy_that_accepts_failures_is_refused():
     with pytest.raises(ValueError, match="could not be checked"):
         Policy.model_validate({"rules": [{"name": "r", "evidence": "check_failed", "decision": "accept"}]})
