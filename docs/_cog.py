@@ -68,7 +68,8 @@ def settings_table(model: type[BaseModel] = Settings) -> str:
 def error_tree() -> str:
     """The tree as it is drawn at the top of `errors.py`."""
     lines = inspect.cleandoc(errors.__doc__ or "").splitlines()
-    drawn = [line.removeprefix("    ") for line in lines if line.startswith("    ")]
+    drawn = [line.strip("\n") for line in lines if line.strip().startswith(("GuardrailError", "├", "└"))]
+    assert len(drawn) == len(errors.__all__), "every error is drawn"
     return "\n".join(["```text", *drawn, "```"])
 
 

@@ -37,6 +37,10 @@ class Picture:
     def __post_init__(self) -> None:
         assert (self.pixels is None) != (self.failure is None), "a picture has pixels or a failure"
 
+    def without_transparency(self) -> Picture:
+        """A partly transparent picture as it looks to whoever drops the transparency."""
+        return Picture(self.name, pixels=self.bare)
+
 
 @dataclass(frozen=True, slots=True)
 class ImageBatch:

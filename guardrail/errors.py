@@ -132,15 +132,15 @@ class WorksTableInvalid(GuardrailError, ValueError):
 
 
 class NothingToIndex(GuardrailError, ValueError):
-    """A folder without one readable image. Args: folder, number of unreadable files."""
+    """A folder without one readable image. Args: folder, what was found there."""
 
-    message = "no readable image in {0!r} ({1} unreadable files); point to a folder that holds images"
+    message = "no readable image in {0!r} ({1}); point to a folder that holds images"
 
 
 class ImageUnreadable(GuardrailError, ValueError):
     """A file or array that is not a picture we can check. Args: its name, what was found."""
 
-    message = "{0!r} cannot be checked: {1}; give a still picture of at least 1x1 pixels with finite values"
+    message = "{0!r} cannot be checked: {1}; give a still picture, PNG, JPEG or WebP for example"
 
 
 class OutputNotUnderstood(GuardrailError, TypeError):
@@ -164,7 +164,9 @@ class ImageBlocked(GuardrailError, RuntimeError):
 class MemoryUnwritable(GuardrailError, OSError):
     """The ledger or queue cannot be written. Args: place, what went wrong."""
 
-    message = "cannot write to {0!r}: {1}; nothing was released, make it writable and run again"
+    message = (
+        "ledger and queue at {0!r} cannot be used: {1}; nothing was released, mend or move that file and run again"
+    )
 
 
 class LedgerBroken(GuardrailError, ValueError):

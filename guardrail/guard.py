@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,9 +12,17 @@ from typing import TYPE_CHECKING, Any, Self
 
 from PIL import Image
 
-from guardrail import act, intake, judge, plugins
+from guardrail import act, intake, judge
+from guardrail import plugins as tools
 from guardrail.carriers import ImageBatch, Picture
-from guardrail.errors import GuardrailError, ImageBlocked, IndexMismatch, IndexMissing, ReleaseFailed
+from guardrail.errors import (
+    GuardrailError,
+    ImageBlocked,
+    IndexMismatch,
+    MemoryUnwritable,
+    ReleaseFailed,
+    SettingsInvalid,
+)
 from guardrail.fingerprint import HASHES, Fingerprinter, pixels_digest, resolve_device
 from guardrail.memory import Held, Memory
 from guardrail.protocols import IndexBackend
@@ -23,7 +31,6 @@ from guardrail.records import (
     Decision,
     Evidence,
     GenerationContext,
-    MatchEvidence,
     Neighbour,
     Timings,
     Verdict,
@@ -59,7 +66,7 @@ class Guard:
         settings = settings or Settings()
         self.settings = settings.model_copy(update={"index": str(index)}) if str(index) else settings
         self._extra_plugins = tuple(plugins)
-        self.plugins = _plugins(self._extra_plugins)
+        self.plugins = tools.build_plugins(self._extra_plugins)
         self.index = _index(self.plugins, self.settings)
         self.fingerprint = _fingerprinter(self.plugins, self.settings, self.index)
         shipped = self.index.header.limits
@@ -90,7 +97,7 @@ class Guard:
         return intake.wrap(pipe, self)
 
     def unwrap(self, pipe: Any) -> Any:
-        """Take the guard off a pipeline again; returns the same instance."""
+        """Take the guard off again; returns the same instance."""
         return intake.unwrap(pipe)
 
     def generate(self, pipe: Any, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -169,7 +176,7 @@ class Guard:
     def _card(self, picture: Picture, verdict: Verdict) -> Image.Image:
         """What is shown in place of a withheld image; plain grey when no plugin draws one."""
         size = (64, 64) if picture.pixels is None else (picture.pixels.shape[2], picture.pixels.shape[1])
-        answer = plugins.first_answer(self.plugins, "replace_image", size_px=size, verdict=verdict)
+        answer = tools.first_answer(self.plugins, "replace_image", size_px=size, verdict=verdict)
         if answer and isinstance(answer.value, Image.Image) and answer.value.size == size:
             return answer.value.convert("RGB")
         log.error("no card of %dx%d was drawn (%s); a grey picture takes its place", *size, answer)
@@ -189,7 +196,7 @@ class Guard:
         Raises:
             MemoryUnwritable: the verdicts could not be remembered; none of the images may be released.
         """
-        bare = tuple(_without_transparency(picture) for picture in batch.pictures if picture.bare is not None)
+        bare = tuple(picture.without_transparency() for picture in batch.pictures if picture.bare is not None)
         verdicts = self._verdicts(ImageBatch(batch.pictures + bare), context)
         under = {verdict.image: verdict for verdict in verdicts[len(batch) :]}
         verdicts = tuple(judge.graver(verdict, under.get(verdict.image)) for verdict in verdicts[: len(batch)])
@@ -225,7 +232,7 @@ class Guard:
         if failure is not None:
             return (failure,), ()
         found = list(judge.gather(picture.name, neighbours, pdq_quality, self.limits))
-        for answer in plugins.call_guards(
+        for answer in tools.call_guards(
             self.plugins,
             "find_evidence",
             context=context,
@@ -234,7 +241,7 @@ class Guard:
             index=self.index,
             limits=self.limits,
         ):
-            found += _as_evidence(answer, picture.name)
+            found += tools.evidence_of(answer, picture.name)
         return tuple(found), neighbours
 
     def _decide(
@@ -269,35 +276,54 @@ class Guard:
         if held:
             self.memory.record_verdicts(held, context)
         for verdict in verdicts:
-            plugins.call_observers(self.plugins, "verdict_reached", verdict=verdict, context=context)
+            tools.call_observers(self.plugins, "verdict_reached", verdict=verdict, context=context)
 
     # --- releasing ---------------------------------------------------------------------------------------
 
     def release(
-        self, report: Report, folder: Path, names: Sequence[str] | None, *, overwrite: bool
+        self,
+        report: Report,
+        folder: Path,
+        names: Sequence[str] | None,
+        *,
+        overwrite: bool,
+        failures: dict[int, GuardrailError] | None = None,
     ) -> list[Path | None]:
         """Sign and write the accepted images of a report; see `Report.save`."""
-        names = tuple(names or (f"image-{at:04d}" for at in range(len(report.verdicts))))
+        names = tuple(names or (f"image-{at:04d}-{v.verdict_id[:8]}" for at, v in enumerate(report.verdicts)))
         require_names(names, len(report.verdicts))
         paths: list[Path | None] = [None] * len(report.verdicts)
         accepted = [at for at, verdict in enumerate(report.verdicts) if verdict.decision is Decision.ACCEPT]
         if not accepted:
             return paths
+        signing = self.ready_to_release(folder)
+        for at in accepted:
+            picture, verdict, path = report.pictures[at], report.verdicts[at], folder / f"{names[at]}.png"
+            try:
+                pixels = _judged_pixels(picture, verdict)
+                self._release_one(pixels, verdict, report.context, path, signing, overwrite=overwrite)
+                paths[at] = path
+            except (ReleaseFailed, MemoryUnwritable) as error:
+                if failures is None:
+                    raise
+                failures[at] = error
+        return paths
+
+    def ready_to_release(self, folder: Path) -> act.Signing:
+        """Find the signer and make the folder, before any work is done.
+
+        Raises:
+            KeysMissing, KeysUnusable, ReleaseFailed: images could not be signed or written there.
+        """
         signing = self._signing()
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ReleaseFailed("all", f"the folder {str(folder)!r} cannot be made: {error}") from error
-        for at in accepted:
-            picture, verdict, path = report.pictures[at], report.verdicts[at], folder / f"{names[at]}.png"
-            self._release_one(
-                _judged_pixels(picture, verdict), verdict, report.context, path, signing, overwrite=overwrite
-            )
-            paths[at] = path
-        return paths
+        return signing
 
     def _signing(self) -> act.Signing:
-        answer = plugins.first_answer(self.plugins, "provide_signer", settings=self.settings)
+        answer = tools.first_answer(self.plugins, "provide_signer", settings=self.settings)
         if answer is not None and isinstance(answer.error, GuardrailError):
             raise answer.error
         if answer is None or not isinstance(answer.value, act.Signing):
@@ -315,7 +341,7 @@ class Guard:
         overwrite: bool,
     ) -> None:
         """Encode, sign, read back, write the ledger, write the file; a failure on the way leaves no file."""
-        signed = act.sign(act.encode_png(pixels), verdict, self._claims(verdict, context), signing)
+        signed = act.sign(act.encode_png(pixels), verdict, tools.claims_of(self.plugins, verdict, context), signing)
         release = act.describe_release(signed, path)
         self.memory.record_release(release)
         try:
@@ -323,29 +349,13 @@ class Guard:
         except BaseException as error:
             self.memory.record_withdrawal(verdict.verdict_id, str(error))
             raise
-        plugins.call_observers(self.plugins, "output_released", release=release, path=path)
-
-    def _claims(self, verdict: Verdict, context: GenerationContext | None) -> Mapping[str, Any]:
-        """What the plugins say of an output, by assertion label."""
-        claims: dict[str, Any] = {}
-        for answer in plugins.call_guards(self.plugins, "describe_output", verdict=verdict, context=context):
-            if answer.error is not None:
-                raise ReleaseFailed(verdict.image, f"plugin {answer.plugin!r} failed: {answer.error!r}")
-            for label, content in (answer.value or {}).items():
-                if label in claims:
-                    raise ReleaseFailed(verdict.image, f"two plugins say {label!r}")
-                claims[label] = content
-        return claims
-
-
-def _plugins(extra: Iterable[object]) -> Any:
-    return plugins.build_plugins(extra)
+        tools.call_observers(self.plugins, "output_released", release=release, path=path)
 
 
 def _index(hooks: Any, settings: Settings) -> IndexBackend:
     if not settings.index:
-        raise IndexMissing("", "no index was named in the settings or the call")
-    return plugins.open_index(hooks, settings.index)
+        raise SettingsInvalid("the settings or the call", "no index is named; give one with --index or index = ...")
+    return tools.open_index(hooks, settings.index)
 
 
 def _fingerprinter(hooks: Any, settings: Settings, index: IndexBackend) -> Fingerprinter:
@@ -355,28 +365,13 @@ def _fingerprinter(hooks: Any, settings: Settings, index: IndexBackend) -> Finge
         IndexMismatch: the embedder of that name has other weights now, or the hashes are of another version.
     """
     device = resolve_device(settings.device)
-    made = {role: plugins.make_embedder(hooks, spec.name, device) for role, spec in index.header.embedders.items()}
+    made = {role: tools.make_embedder(hooks, spec.name, device) for role, spec in index.header.embedders.items()}
     for role, spec in index.header.embedders.items():
         if made[role].spec != spec:
             raise IndexMismatch(settings.index, str(spec), str(made[role].spec))
     if index.header.hashes != HASHES:
         raise IndexMismatch(settings.index, str(index.header.hashes), str(HASHES))
     return Fingerprinter(made["copy"], made.get("clip"), device, settings.batch)
-
-
-def _as_evidence(answer: plugins.Answer, image: str) -> Iterator[Evidence]:
-    """What one plugin found; a crash or an answer of another kind is evidence that a check failed."""
-    found = answer.value or ()
-    if answer.error is None and isinstance(found, Sequence) and all(isinstance(one, MatchEvidence) for one in found):
-        yield from found
-    else:
-        reason = repr(answer.error) if answer.error else f"it answered {type(answer.value).__name__}, not evidence"
-        yield CheckFailed(check=f"find_evidence:{answer.plugin}", image=image, error=reason)
-
-
-def _without_transparency(picture: Picture) -> Picture:
-    """A partly transparent picture as it looks to whoever drops the transparency."""
-    return Picture(picture.name, pixels=picture.bare)
 
 
 def _judged_pixels(picture: Picture | None, verdict: Verdict) -> Tensor:

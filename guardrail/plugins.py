@@ -1,21 +1,24 @@
 """Build a plugin manager, and call guards and observers one by one, each with its failure rule."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any, NamedTuple
 
 import pluggy
 
 from guardrail import hookspecs
-from guardrail.errors import EmbedderUnknown, IndexMissing, PluginFault
+from guardrail.errors import EmbedderUnknown, IndexMissing, PluginFault, ReleaseFailed
 from guardrail.protocols import Embedder, IndexBackend
+from guardrail.records import CheckFailed, Evidence, GenerationContext, MatchEvidence, Verdict
 
 __all__ = [
     "Answer",
     "build_plugins",
     "call_guards",
     "call_observers",
+    "claims_of",
+    "evidence_of",
     "first_answer",
     "make_embedder",
     "open_index",
@@ -136,3 +139,30 @@ def open_index(hooks: pluggy.PluginManager, location: str) -> IndexBackend:
         raise IndexMissing(location, f"no backend for {scheme}://; there are {', '.join(sorted(backends))}")
     backend: IndexBackend = backends[scheme](location)
     return backend
+
+
+def evidence_of(answer: Answer, image: str) -> Iterator[Evidence]:
+    """What one plugin found; a crash or an answer of another kind is evidence that a check failed."""
+    found = answer.value or ()
+    if answer.error is None and isinstance(found, Sequence) and all(isinstance(one, MatchEvidence) for one in found):
+        yield from found
+    else:
+        reason = repr(answer.error) if answer.error else f"it answered {type(answer.value).__name__}, not evidence"
+        yield CheckFailed(check=f"find_evidence:{answer.plugin}", image=image, error=reason)
+
+
+def claims_of(hooks: pluggy.PluginManager, verdict: Verdict, context: GenerationContext | None) -> dict[str, Any]:
+    """What the plugins say of an accepted output, by assertion label.
+
+    Raises:
+        ReleaseFailed: a plugin raised, or two say the same.
+    """
+    claims: dict[str, Any] = {}
+    for answer in call_guards(hooks, "describe_output", verdict=verdict, context=context):
+        if answer.error is not None:
+            raise ReleaseFailed(verdict.image, f"plugin {answer.plugin!r} failed: {answer.error!r}")
+        for label, content in (answer.value or {}).items():
+            if label in claims:
+                raise ReleaseFailed(verdict.image, f"two plugins say {label!r}")
+            claims[label] = content
+    return claims

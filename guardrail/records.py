@@ -291,7 +291,7 @@ class CopyMatch(Record):
 
 
 class PixelMatch(Record):
-    """Pixels that agree once brightness, tint and contrast are taken out: a proof, not a hint."""
+    """Small pixels that agree once brightness, tint and contrast are taken out (works of one series may, too)."""
 
     kind: Literal["pixel_match"] = "pixel_match"
     work: Work

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from guardrail.carriers import Picture
+    from guardrail.errors import GuardrailError
     from guardrail.records import GenerationContext, Verdict
 
 __all__ = ["Releases", "Report", "require_names"]
@@ -21,7 +22,13 @@ class Releases(Protocol):
     """What signs and writes the accepted images of a report: the guard that made it."""
 
     def release(
-        self, report: Report, folder: Path, names: Sequence[str] | None, *, overwrite: bool
+        self,
+        report: Report,
+        folder: Path,
+        names: Sequence[str] | None,
+        *,
+        overwrite: bool,
+        failures: dict[int, GuardrailError] | None,
     ) -> list[Path | None]:
         """See `Report.save`."""
 
@@ -45,7 +52,12 @@ class Report:
     attempts: tuple[Verdict, ...] = ()
 
     def save(
-        self, folder: str | Path, *, names: Sequence[str] | None = None, overwrite: bool = False
+        self,
+        folder: str | Path,
+        *,
+        names: Sequence[str] | None = None,
+        overwrite: bool = False,
+        failures: dict[int, GuardrailError] | None = None,
     ) -> list[Path | None]:
         """Write every accepted image: encoded once, signed, read back, entered in the ledger, then released.
 
@@ -53,18 +65,21 @@ class Report:
 
         Args:
             folder: where to; made when missing.
-            names: file names without ending, one for each image, no two the same; default `image-0000` and on.
+            names: file names without ending, one for each image, no two the same; default `image-0000-` and the start
+                of the verdict's id, which no other call gives.
             overwrite: replace files that are there.
+            failures: where given, an image that cannot be released is noted there by its place and the rest goes on;
+                otherwise the first failure raises.
 
         Returns:
-            The path of each image's file, in order; None where the image was not accepted.
+            The path of each image's file, in order; None where the image was not accepted or not released.
 
         Raises:
             ReleaseFailed: an image could not be signed, read back or written; that file is not there.
             MemoryUnwritable: the ledger could not be written; that file is not there.
             KeysMissing: there is no signing key.
         """
-        return self.guard.release(self, Path(folder), names, overwrite=overwrite)
+        return self.guard.release(self, Path(folder), names, overwrite=overwrite, failures=failures)
 
 
 def require_names(names: Sequence[str], count: int) -> None:

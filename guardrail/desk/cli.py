@@ -4,10 +4,12 @@ import logging
 import sys
 from typing import Annotated
 
+import click
 import typer
 
 from guardrail import __version__
 from guardrail.desk.check_command import check
+from guardrail.desk.console import plain
 from guardrail.desk.demo_command import demo
 from guardrail.desk.index_commands import index_app
 from guardrail.desk.keeping_commands import keys_app, ledger_app, settings_app
@@ -56,10 +58,19 @@ def common(
 def main() -> None:
     """Run the command line; an error we know ends it with one line on stderr and exit code 1."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
     except GuardrailError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(plain(f"error: {error}").plain, err=True)
         sys.exit(_EXIT_COULD_NOT)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, click.Abort):
         typer.echo("stopped; nothing half-written stays, and an index build goes on where it stopped", err=True)
         sys.exit(130)
+    except Exception as error:
+        logging.getLogger("guardrail").info("unexpected error", exc_info=True)
+        typer.echo(
+            plain(f"error: {type(error).__name__}: {error}; run with --verbose for the traceback").plain, err=True
+        )
+        sys.exit(_EXIT_COULD_NOT)

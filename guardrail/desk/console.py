@@ -10,12 +10,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from guardrail.settings import Settings
 
-__all__ = ["AsJson", "SettingsFile", "aside", "print_json", "progress_of", "read_settings"]
+__all__ = ["AsJson", "SettingsFile", "aside", "plain", "print_json", "progress_of", "read_settings"]
 
 _DEFAULT_SETTINGS = Path("guardrail.toml")
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _PLAIN_LINES = 10  # progress lines where there is no terminal
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout; all else goes to stderr.")]
@@ -32,9 +34,15 @@ def aside() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+def plain(text: object) -> Text:
+    """Text from elsewhere (titles, file names, signers) as it is: no markup, and no control characters."""
+    return Text("".join(sign if sign.isprintable() else _REPLACEMENT for sign in str(text)))
+
+
 def print_json(document: Any) -> None:
     """Print the one JSON document of a command."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
 
 
 def read_settings(path: Path | None) -> Settings:

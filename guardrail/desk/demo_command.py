@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from guardrail.desk.check_command import COLOURS, nearest_document
-from guardrail.desk.console import AsJson, aside, print_json
+from guardrail.desk.console import AsJson, aside, plain, print_json
 from guardrail.records import Decision
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def demo(
     """Guard two diffusion pipelines that have memorised works of real artists, and watch what happens to their images.
 
     Builds the index of the shipped works, generates, judges, signs what is accepted, verifies it, alters a copy and
-    finds that out, and writes a report with the pictures side by side. No download, about two minutes on two cores.
+    finds that out, and writes a report with the pictures side by side. No download, under a minute on two cores.
 
     Example: guardrail demo --out demo-out
 
@@ -82,12 +82,12 @@ def _document(run: "DemoRun", page: Path, seconds: float) -> dict[str, Any]:
 def _show(run: "DemoRun", page: Path, seconds: float) -> None:
     console = Console(highlight=False)
     table = Table(box=None)
-    for heading, width in (("verdict", 7), ("nearest work", 16), ("by", 17), ("what it really is", 35)):
+    for heading, width in (("verdict", 7), ("nearest work", 15), ("by", 17), ("what it really is", 36)):
         table.add_column(heading, no_wrap=True, overflow="ellipsis", width=width)
     for pipeline in dict.fromkeys(one.pipeline for one in run.images):
         table.add_row("", "", "", f"[bold]the {pipeline} pipeline[/]")
         for one in (one for one in run.images if one.pipeline == pipeline):
-            table.add_row(_coloured(one.verdict.decision), *_nearest_cells(one), one.outcome)
+            table.add_row(_coloured(one.verdict.decision), *map(plain, _nearest_cells(one)), one.outcome)
     console.print(table)
     counts = Counter((one.pipeline, one.verdict.decision) for one in run.images)
     for pipeline in dict.fromkeys(one.pipeline for one in run.images):

@@ -115,7 +115,7 @@ def _pipelines(bank: Path) -> dict[str, Any]:
     """Two stock diffusers pipelines: one that is memorisation itself, and a small network that was trained to it."""
     works = torch.from_numpy(np.stack([_opened(path, _OVERFITTED_SIDE_PX) for path in _training_files(bank)]))
     exact = overfitted_pipeline(works.permute(0, 3, 1, 2).float() / 127.5 - 1)
-    trained = DDIMPipeline.from_pretrained(bank / "memorised-unet", torch_dtype=torch.float32)
+    trained = DDIMPipeline.from_pretrained(bank / "memorised-unet", dtype=torch.float32, low_cpu_mem_usage=False)
     pipelines = {"exactly overfitted": exact, "memorised UNet": trained}
     for pipe in pipelines.values():
         pipe.set_progress_bar_config(disable=True)

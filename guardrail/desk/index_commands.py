@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from guardrail.desk.console import AsJson, aside, print_json, progress_of, read_settings
+from guardrail.desk.console import AsJson, SettingsFile, aside, plain, print_json, progress_of, read_settings
 from guardrail.records import IndexHeader
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["index_app"]
 
+_SHOWN_FAINT = 5
 _SHOWN_UNREADABLE = 20
 
 index_app = typer.Typer(name="index", help="Build an index of works, look at it, verify it.", no_args_is_help=True)
@@ -28,6 +29,7 @@ def build(
     works: Annotated[Path | None, typer.Option(help="Works table, CSV or parquet: who made which file.")] = None,
     embedder: Annotated[str, typer.Option(help="Embedder, in place of the recipe's: mini, clip:ARCH/TAG.")] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an index that is there.")] = False,
+    settings_file: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Build an index from a folder of images. Interrupted, the same command goes on where it stopped.
@@ -45,7 +47,7 @@ def build(
     table = works or (recipe.parent / chosen.works if recipe and chosen.works else None)
     with progress_of("fingerprinting") as progress:
         report = build_folder_index(
-            source, target, read_settings(None), chosen, table, overwrite=overwrite, progress=progress
+            source, target, read_settings(settings_file), chosen, table, overwrite=overwrite, progress=progress
         )
     header = FolderIndex(target).header
     if as_json:
@@ -56,19 +58,26 @@ def build(
 
 def _report_document(report: "BuildReport") -> dict[str, Any]:
     unreadable = [{"file": file, "error": error} for file, error in report.unreadable]
-    return {"resumed": report.resumed, "left_out": report.left_out, "unreadable": unreadable}
+    return {"resumed": report.resumed, "left_out": report.left_out, "unreadable": unreadable, "faint": report.faint}
 
 
 def _show_report(target: Path, report: "BuildReport") -> None:
     console = Console(highlight=False)
     resumed = f", {report.resumed} of them from an interrupted build" if report.resumed else ""
-    console.print(f"{target}: {report.works} works indexed{resumed}; snapshot {report.snapshot[:12]}", soft_wrap=True)
+    console.print(
+        plain(f"{target}: {report.works} works indexed{resumed}; snapshot {report.snapshot[:12]}"), soft_wrap=True
+    )
     if report.left_out:
         console.print(f"{report.left_out} other files left out (not named like images, or not in the works table)")
+    if report.faint:
+        some = ", ".join(report.faint[:_SHOWN_FAINT]) + (" ..." if len(report.faint) > _SHOWN_FAINT else "")
+        aside().print(
+            plain(f"{len(report.faint)} works have so little in them that blank images look like them: {some}")
+        )
     if report.unreadable:
         aside().print(f"{len(report.unreadable)} files could not be indexed:")
         for file, error in report.unreadable[:_SHOWN_UNREADABLE]:
-            aside().print(f"  {file}: {error}", markup=False, soft_wrap=True)
+            aside().print(plain(f"  {file}: {error}"), soft_wrap=True)
         if len(report.unreadable) > _SHOWN_UNREADABLE:
             aside().print(f"  ... all of them in {target / 'unreadable.jsonl'}")
 
@@ -122,7 +131,7 @@ def verify(
         print_json({"snapshot": header.snapshot, "works": header.works, "damaged": damaged})
     else:
         for damage in damages:
-            aside().print(f"damaged: {damage}", markup=False, soft_wrap=True)
+            aside().print(plain(f"damaged: {damage}"), soft_wrap=True)
         if not damages:
-            Console(highlight=False).print(f"{target}: {header.works} works, every file as it was written")
+            Console(highlight=False).print(plain(f"{target}: {header.works} works, every file as it was written"))
     raise typer.Exit(1 if damages else 0)

@@ -26,6 +26,7 @@ def group() -> None:
 @keys_app.command()
 def init(
     folder: Annotated[Path | None, typer.Option("--dir", help="Folder for the keys; default: the settings'.")] = None,
+    name: Annotated[str, typer.Option(help="Name in the certificates: who signs.")] = "guardrail development",
     settings_file: SettingsFile = None,
 ) -> None:
     """Make development keys: a root of our own and a signing certificate under it. They are never overwritten.
@@ -35,7 +36,7 @@ def init(
     Exit codes: 0 made, 1 not made.
     """
     target = folder or read_settings(settings_file).keys_dir
-    act.make_development_keys(target)
+    act.make_development_keys(target, common_name=name)
     Console(highlight=False).print(
         f"development keys are in {target}; give root.pem to whoever is to recognise your images, and nobody the rest",
         soft_wrap=True,
@@ -52,7 +53,7 @@ def verify_ledger(settings_file: SettingsFile = None, as_json: AsJson = False) -
     """
     from guardrail.memory import Memory
 
-    memory = Memory(read_settings(settings_file).memory_url)
+    memory = Memory(read_settings(settings_file).memory_url, must_exist=True)
     rows, tip = memory.verify()
     if as_json:
         print_json({"rows": rows, "tip": tip, "open_cases": len(memory.open_cases())})

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from guardrail import act
-from guardrail.desk.console import AsJson, SettingsFile, aside, print_json, read_settings
+from guardrail.desk.console import AsJson, SettingsFile, aside, plain, print_json, read_settings
 from guardrail.errors import ImageUnreadable
 from guardrail.records import VerifyOutcome
 
@@ -25,7 +25,7 @@ _WORST_FIRST = (20, 21, 23, 22, 1, 0)
 
 
 def verify(
-    files: Annotated[list[Path], typer.Argument(help="Image files.")],
+    files: Annotated[list[Path], typer.Argument(help="Image files.", readable=False)],
     anchor: Annotated[
         Path | None, typer.Option(help="Folder with the root.pem to trust; default: that of our own keys.")
     ] = None,
@@ -55,7 +55,7 @@ def verify(
     else:
         table = Table("outcome", "file", "what it says", box=None)
         for report in reports:
-            table.add_row(report["outcome"], report["path"], report["explanation"])
+            table.add_row(report["outcome"], plain(report["path"]), plain(report["explanation"]))
         Console(highlight=False).print(table)
     if max(codes) == 1:
         aside().print("some files could not be read")

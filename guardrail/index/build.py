@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import tomllib
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -57,11 +58,15 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
-    """What a build did: counts, and each file that could not be indexed with the reason."""
+    """What a build did: counts, each file that could not be indexed with the reason, and `faint` ones.
+
+    A faint work has too little in it to be told from others by its hash: a blank page, a thin line.
+    """
 
     works: int
     resumed: int
     unreadable: tuple[tuple[str, str], ...]
+    faint: tuple[str, ...]
     left_out: int
     snapshot: str
 
@@ -128,7 +133,7 @@ def build_index(
         IndexUnwritable: the target's folder cannot be written or is full.
     """
     if not source.is_dir():
-        raise NothingToIndex(str(source), 0)
+        raise NothingToIndex(str(source), "no such folder")
     _require_free(source, target, overwrite=overwrite)
     table = {row.file: row.work for row in works}
     named, others = find_images(source)
@@ -140,12 +145,16 @@ def build_index(
         gathered = _gather(chunks, table, recipe)
         if not gathered.rows:
             shutil.rmtree(partial)
-            raise NothingToIndex(str(source), len(gathered.unreadable))
+            raise NothingToIndex(str(source), f"{len(gathered.unreadable)} unreadable files")
         snapshot = _assemble(target, gathered, builder, overwrite=overwrite)
         shutil.rmtree(partial)
     except OSError as error:
         raise IndexUnwritable(str(target), str(error)) from error
-    return BuildReport(len(gathered.rows), resumed, tuple(gathered.unreadable), left_out, snapshot)
+    least = builder.limits.pdq_quality_at_least
+    faint = tuple(
+        row["file"] for row, quality in zip(gathered.rows, gathered.qualities, strict=True) if quality < least
+    )
+    return BuildReport(len(gathered.rows), resumed, tuple(gathered.unreadable), faint, left_out, snapshot)
 
 
 def _require_free(source: Path, target: Path, *, overwrite: bool) -> None:
@@ -181,12 +190,15 @@ def _fingerprint_all(
     spec_file.write_text(specification, encoding="utf-8")
     done: dict[str, list[int]] = {}
     for chunk in sorted(partial.glob("*.npz")):
-        for entry in _entries(chunk):
-            done[entry["file"]] = entry["stamp"]
+        try:
+            done |= {entry["file"]: entry["stamp"] for entry in _entries(chunk)}
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            chunk.unlink()  # cut by a crash: its files are fingerprinted again
     fresh = {name: stamp for name in names if (stamp := _stamp(source / name)) and done.get(name) == stamp}
     progress(len(fresh), len(names))
     left = iter([name for name in names if name not in fresh])
-    count, number = len(fresh), len(list(partial.glob("*.npz")))
+    last = max(partial.glob("*.npz"), default=None)
+    count, number = len(fresh), int(last.stem) + 1 if last else 0
     while chunk_names := list(islice(left, _CHUNK_FILES)):
         _write_chunk(partial / f"{number:08d}.npz", source, chunk_names, builder)
         number, count = number + 1, count + len(chunk_names)
@@ -196,7 +208,7 @@ def _fingerprint_all(
 
 
 def _entries(chunk: Path) -> list[dict[str, Any]]:
-    with np.load(chunk, allow_pickle=False) as arrays:
+    with np.load(io.BytesIO(chunk.read_bytes()), allow_pickle=False) as arrays:
         entries: list[dict[str, Any]] = json.loads(str(arrays["entries"]))
     return entries
 
@@ -209,7 +221,12 @@ def _write_chunk(chunk: Path, source: Path, names: list[str], builder: Builder) 
     smalls, previews = [], []
     for at, (name, picture) in enumerate(zip(names, pictures, strict=True)):
         failure = prints.failures[at]
-        entry = {"file": name, "stamp": _stamp(source / name), "error": failure.error if failure else _name_fault(name)}
+        entry: dict[str, Any] = {
+            "file": name,
+            "stamp": _stamp(source / name),
+            "error": failure.error if failure else _name_fault(name),
+        }
+        entry["pdq_quality"] = int(prints.pdq_quality[at])
         entries.append(entry | {"file_sha256": prints.file_sha256[at], "pixels_sha256": prints.pixels_sha256[at]})
         small, preview = _small_pictures(picture)
         smalls.append(small)
@@ -265,6 +282,7 @@ class _Gathered:
 
     rows: list[dict[str, Any]]
     unreadable: list[tuple[str, str]]
+    qualities: list[int]
     arrays: dict[str, NDArray[Any]]
     previews: list[bytes]
 
@@ -282,7 +300,8 @@ def _gather(chunks: list[Path], table: Mapping[str, Work], recipe: Recipe) -> _G
     rows = [_row(place[name][0], table, recipe) for name in good]
     stacked = {key: np.stack([place[name][1][key] for name in good]) for key in (place[good[0]][1] if good else ())}
     unreadable = [(name, place[name][0]["error"]) for name in names if place[name][0]["error"]]
-    return _Gathered(rows, unreadable, stacked, [place[name][2] for name in good])
+    qualities = [int(place[name][0]["pdq_quality"]) for name in good]
+    return _Gathered(rows, unreadable, qualities, stacked, [place[name][2] for name in good])
 
 
 def _chunk_rows(chunk: Path) -> Iterator[tuple[dict[str, Any], dict[str, NDArray[Any]], bytes]]:

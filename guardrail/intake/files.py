@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from guardrail.carriers import Picture
 from guardrail.errors import ImageUnreadable
@@ -84,6 +84,8 @@ def _decode(name: str, content: bytes, largest_px: int) -> tuple[torch.Tensor, t
                 image.load()
                 upright = ImageOps.exif_transpose(image) if _has_one_frame(image) else image
                 return from_pillow(name, upright), bare_colours(upright)
+        except UnidentifiedImageError as error:
+            raise ImageUnreadable(name, "no picture of a format that is read") from error
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise ImageUnreadable(name, f"a decompression bomb: {error}") from error
 

@@ -120,7 +120,10 @@ def form_of(name: str, array: Any) -> Form:
         raise ImageUnreadable(name, "values that are not finite (NaN or infinity)")
     if high > 1 + _TOLERANCE or low < -1 - _TOLERANCE:
         raise ImageUnreadable(name, f"values from {low:.3g} to {high:.3g}, outside 0..1 and -1..1; it may be a latent")
-    return Form(channels_first, -1.0 if low < -_TOLERANCE else 0.0, 1.0)
+    signed = low < -_TOLERANCE
+    if signed and shape[-3 if channels_first else -1] == 4:
+        raise ImageUnreadable(name, "four channels in -1..1, where transparency is 0..1; it may be a latent")
+    return Form(channels_first, -1.0 if signed else 0.0, 1.0)
 
 
 def _channels_first(name: str, array: Any) -> bool:

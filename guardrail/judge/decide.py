@@ -8,6 +8,7 @@ from guardrail.judge.gather import limit_of, nearest_works, reached
 from guardrail.records import (
     BitsLimit,
     CheckFailed,
+    CopyMatch,
     Credit,
     Decision,
     Disposition,
@@ -76,7 +77,9 @@ def decide(about: Findings, policy: Policy) -> Verdict:
     failed = [
         found for found in counted if isinstance(found, CheckFailed) and not (excused and found.check == "pdq_quality")
     ]
-    opinions = [opinion for found in (*failed, *weighed) if (opinion := _opinion(found, policy, about.limits))]
+    blank = any(found.check == "pdq_quality" for found in failed)
+    telling = [found for found in weighed if not (blank and isinstance(found, CopyMatch))]
+    opinions = [opinion for found in (*failed, *telling) if (opinion := _opinion(found, policy, about.limits))]
     owed = [found for found, what in others if what is Disposition.CREDIT]
     winner = max(opinions, key=lambda opinion: opinion.weight, default=_quiet(owed, generic))
     return _verdict(about, policy, winner, owed)

@@ -28,6 +28,7 @@ __all__ = ["Case", "Held", "LedgerRow", "Memory"]
 _NO_ROW_BEFORE = "0" * 64
 _APPEND_TRIES = 20  # two writers that meet on a server without row locks: the later one tries again
 _SQLITE_WAIT_S = 30
+_ROWS_AT_A_TIME = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +73,19 @@ class Memory:
     """Ledger and queue in one database.
 
     Args:
-        url: an SQLAlchemy URL; a SQLite file and its folder are made when missing.
+        url: an SQLAlchemy URL; a SQLite file and its folder are made when missing, for their owner alone.
+        must_exist: whether a missing SQLite file is an error instead: to look at a ledger, none is made.
 
     Raises:
         MemoryUnwritable: the database cannot be opened or made.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, must_exist: bool = False) -> None:
         self.url = make_url(url).render_as_string(hide_password=True)
         with self._writable():
-            self._engine = _open(url)
-            _Base.metadata.create_all(self._engine)
+            self._engine = _open(url, must_exist=must_exist)
+            self._writer = self._engine.execution_options(guardrail_writes=True)
+            _Base.metadata.create_all(self._writer)
 
     @contextmanager
     def _writable(self) -> Iterator[None]:
@@ -134,7 +137,7 @@ class Memory:
         with self._writable():
             for attempt in range(1, _APPEND_TRIES + 1):
                 try:
-                    with Session(self._engine) as session, session.begin():
+                    with Session(self._writer) as session, session.begin():
                         sequences = _append_rows(session, kind, contents)
                         session.flush()
                         if also is not None:
@@ -147,8 +150,20 @@ class Memory:
 
     def rows(self) -> Iterator[LedgerRow]:
         """Every row, oldest first."""
+        after = 0
+        while rows := self._rows_after(after):
+            yield from rows
+            after = rows[-1].sequence
+
+    def _rows_after(self, sequence: int) -> list[LedgerRow]:
+        """The next rows, read in a transaction of their own, so that no reader holds up a writer."""
+        query = (
+            select(LedgerRow).where(LedgerRow.sequence > sequence).order_by(LedgerRow.sequence).limit(_ROWS_AT_A_TIME)
+        )
         with self._writable(), Session(self._engine) as session:
-            yield from session.scalars(select(LedgerRow).order_by(LedgerRow.sequence).execution_options(yield_per=1000))
+            rows = list(session.scalars(query))
+            session.expunge_all()
+        return rows
 
     def verify(self) -> tuple[int, str]:
         """Check the whole chain.
@@ -160,7 +175,9 @@ class Memory:
             LedgerBroken: naming the first row that does not hold.
         """
         previous, count = _NO_ROW_BEFORE, 0
-        for count, row in enumerate(self.rows(), start=1):
+        rows = self.rows()
+        while row := _next_row(rows, count):
+            count += 1
             if row.sequence != count or row.previous_sha256 != previous:
                 raise LedgerBroken(row.sequence, "a row out of order", f"row {count} after {previous[:12]}")
             digest = _digest(previous, row.kind, row.content)
@@ -179,6 +196,17 @@ class Memory:
     def close(self) -> None:
         """Give the database connections back."""
         self._engine.dispose()
+
+
+def _next_row(rows: Iterator[LedgerRow], count: int) -> LedgerRow | None:
+    """The next row; one whose content is no JSON any more breaks the chain."""
+    try:
+        row = next(rows, None)
+        if row is not None:
+            rfc8785.dumps(row.content)
+    except (ValueError, TypeError) as error:
+        raise LedgerBroken(count + 1, f"content that cannot be read ({error})", "canonical JSON") from error
+    return row
 
 
 def _append_rows(session: Session, kind: str, contents: Sequence[dict[str, Any]]) -> list[int]:
@@ -200,13 +228,13 @@ def _digest(previous: str, kind: str, content: dict[str, Any]) -> str:
     return hashlib.sha256(bytes.fromhex(previous) + rfc8785.dumps({"kind": kind, "content": stored})).hexdigest()
 
 
-def _open(url: str) -> Engine:
-    """An engine; for SQLite with writers that wait for one another instead of failing."""
+def _open(url: str, *, must_exist: bool) -> Engine:
+    """An engine; for SQLite with writers that wait for one another, and readers that hold up nobody."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
         return create_engine(parsed)
     if parsed.database and parsed.database != ":memory:":
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        _make_private(Path(parsed.database), must_exist=must_exist)
     engine = create_engine(parsed, connect_args={"timeout": _SQLITE_WAIT_S})
 
     @event.listens_for(engine, "connect")
@@ -215,6 +243,16 @@ def _open(url: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _take_the_write_lock(connection: Any) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        writes = connection.get_execution_options().get("guardrail_writes")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _make_private(path: Path, *, must_exist: bool) -> None:
+    """Make the file and its folder, readable for their owner alone: prompts and held pictures lie there."""
+    if must_exist and not path.is_file():
+        raise FileNotFoundError(f"there is no ledger at {str(path)!r}")
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not path.exists():
+        path.touch(mode=0o600)

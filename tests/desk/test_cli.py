@@ -1,6 +1,7 @@
 """The commands as a person runs them: exit codes, JSON on stdout and nothing else, and errors that say what to do."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -79,7 +80,7 @@ def test_check_of_own_copies_and_unrelated_pictures(shelf, settings, tmp_path):
         "small copy.jpg": "block",
     }
     nearest = {Path(image["path"]).name: image["nearest"] for image in document["images"]}
-    assert nearest["mirrored.png"][0]["work_id"] == "red-eye-frog.webp"
+    assert nearest["mirrored.png"][0]["title"] == "red-eye-frog"
     assert document["left_out"] == 1
     assert document["calibration"] == "uncalibrated"
     outputs = [image["output"] for image in document["images"] if image["output"]]
@@ -105,6 +106,48 @@ def test_check_exit_codes(shelf, settings, tmp_path):
     ):
         assert run("check", *files, "--settings", settings).exit_code == code, files
     assert run("check", tmp_path / "absent.png", "--settings", settings).exit_code == 1
+
+
+def test_file_that_is_there_is_kept_and_the_rest_is_written(settings, tmp_path):
+    for name, seed in (("a", 1), ("b", 2)):
+        abstract(tmp_path / f"{name}.png", seed)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").write_text("mine")
+    words = (
+        "check",
+        tmp_path / "a.png",
+        tmp_path / "b.png",
+        "--settings",
+        settings,
+        "--out",
+        tmp_path / "out",
+        "--json",
+    )
+    done = run(*words)
+    assert done.exit_code == 1
+    first, second = json.loads(done.stdout)["images"]
+    assert first["output"] is None
+    assert "not overwritten" in first["release_error"]
+    assert second["output"] == str(tmp_path / "out" / "b.png")
+    assert (tmp_path / "out" / "a.png").read_text() == "mine"
+    assert run(*words, "--overwrite").exit_code == 0
+
+
+def test_missing_keys_are_told_before_any_work(shelf, tmp_path):
+    config = tmp_path / "s.toml"
+    config.write_text(f'index = "{shelf / "index"}"\nhome = "home"\ndevice = "cpu"\n')
+    done = run("check", abstract(tmp_path / "a.png"), "--settings", config, "--out", tmp_path / "out")
+    assert "no signing key" in str(done.exception)
+    assert json.loads(run("ledger", "verify", "--settings", config, "--json").stdout)["rows"] == 0
+
+
+def test_faint_works_are_named(tmp_path):
+    works = tmp_path / "works"
+    works.mkdir()
+    Image.new("RGB", (80, 80), "white").save(works / "blank.png")
+    shutil.copy(WORKS / "caterpillar.webp", works)
+    done = run("index", "build", works, tmp_path / "index", "--json")
+    assert json.loads(done.stdout)["faint"] == ["blank.png"]
 
 
 def test_files_of_one_name_get_names_of_their_own(settings, tmp_path):
@@ -170,6 +213,48 @@ def test_settings_show_is_json_with_the_policy(settings):
     shown = json.loads(run("settings", "show", "--settings", settings).stdout)
     assert shown["on_flag"] == "hold"
     assert len(shown["policy_sha256"]) == 64
+
+
+def test_names_and_titles_from_elsewhere_are_printed_as_they_are(shelf, settings, tmp_path):
+    works = tmp_path / "works"
+    works.mkdir()
+    shutil.copy(WORKS / "caterpillar.webp", works / "a.webp")
+    (tmp_path / "works.csv").write_text(
+        "file,title,creator\na.webp,[/] [red]evil \x1b[2J\u2028,[bold]x\n", encoding="utf-8"
+    )
+    assert run("index", "build", works, tmp_path / "index", "--works", tmp_path / "works.csv").exit_code == 0
+    copy = tmp_path / "b[bold]\x1b]0;owned.webp"
+    shutil.copy(WORKS / "caterpillar.webp", copy)
+    strange = tmp_path / os.fsdecode(b"c\xff.webp")
+    shutil.copy(WORKS / "caterpillar.webp", strange)
+    done = run("check", copy, strange, "--settings", settings, "--index", tmp_path / "index")
+    assert done.exit_code == 11, done.output
+    assert "[red]evil" in done.output.replace("\n", "")
+    assert "\x1b]0" not in done.output
+    assert run("verify", copy, strange, "--settings", settings).exit_code == 22
+    done = run("check", copy, strange, "--settings", settings, "--index", tmp_path / "index", "--json")
+    assert len(json.loads(done.stdout)["images"]) == 2
+
+
+def test_file_whose_name_is_not_text_is_listed_and_the_rest_is_indexed(tmp_path):
+    shutil.copy(WORKS / "caterpillar.webp", tmp_path / "a.webp")
+    shutil.copy(WORKS / "caterpillar.webp", tmp_path / os.fsdecode(b"b\xff.webp"))
+    done = run("index", "build", tmp_path, tmp_path.parent / f"{tmp_path.name}-index", "--json")
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert (document["works"], [one["error"] for one in document["unreadable"]]) == (1, ["its name is not UTF-8"])
+
+
+def test_ledger_that_is_not_there_is_not_made(settings, tmp_path):
+    done = run("ledger", "verify", "--settings", settings)
+    assert done.exit_code == 1
+    assert not (tmp_path / "m.db").exists()
+
+
+@pytest.mark.parametrize("name", ["GUARDRAIL_POLICY", "GUARDRAIL_NEIGHBOURS", "GUARDRAIL_ON_FLAG"])
+def test_bad_environment_is_a_known_error(monkeypatch, name):
+    monkeypatch.setenv(name, "nonsense")
+    assert "environment" in str(run("settings", "show").exception)
 
 
 def command(*words, **options):

@@ -24,6 +24,7 @@ from guardrail.errors import (
     PipelineNotWrappable,
     PluginFault,
     ReleaseFailed,
+    SettingsInvalid,
 )
 from guardrail.guard import Guard
 from guardrail.hookspecs import hookimpl
@@ -340,7 +341,8 @@ def test_only_accepted_images_are_saved_signed_and_in_the_ledger(guard, pictures
     report = guard.check([pictures["fox"], pictures["owl"], pictures["near fox"], pictures["new"]])
     paths = report.save(tmp_path / "out")
     assert [path is not None for path in paths] == [False, True, False, True]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["image-0001.png", "image-0003.png"]
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert [name[:11] for name in names] == ["image-0001-", "image-0003-"]
     anchors = [(world.keys / "root.pem").read_bytes()]
     assert {str(verify_file(path, anchors).outcome) for path in paths if path} == {"ours"}
     assert [row.kind for row in guard.memory.rows()] == ["verdict"] * 4 + ["release"] * 2
@@ -394,6 +396,24 @@ def test_existing_file_is_not_overwritten_unless_asked(guard, pictures, tmp_path
     assert [row.kind for row in guard.memory.rows()] == ["verdict", "release", "release", "withdrawal", "release"]
 
 
+def test_saving_in_a_loop_never_meets_its_own_files(guard, pictures, tmp_path):
+    pipe = guard.wrap(FakePipeline([[pictures["new"]]]))
+    for _ in range(3):
+        pipe().guard.save(tmp_path / "out")
+    assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_one_file_that_cannot_be_written_does_not_stop_the_others(guard, pictures, tmp_path):
+    report = guard.check([pictures["new"], pictures["owl"], pictures["fox"]])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").write_text("mine")
+    failures = {}
+    paths = report.save(tmp_path / "out", names=["a", "b", "c"], failures=failures)
+    assert paths == [None, tmp_path / "out" / "b.png", None]
+    assert list(failures) == [0]
+    assert (tmp_path / "out" / "a.png").read_text() == "mine"
+
+
 def test_without_keys_nothing_is_released(make_guard, pictures, tmp_path):
     report = make_guard(keys=tmp_path / "none").check(pictures["new"])
     with pytest.raises(KeysMissing, match="keys init"):
@@ -421,7 +441,7 @@ def test_unwritable_ledger_releases_nothing(guard, pictures, monkeypatch, tmp_pa
 
 
 def test_missing_index_stops_the_build(tmp_path):
-    with pytest.raises(IndexMissing):
+    with pytest.raises(SettingsInvalid, match="no index is named"):
         Guard(settings=Settings(home=tmp_path))
     with pytest.raises(IndexMissing):
         Guard(tmp_path / "nowhere", Settings(home=tmp_path))

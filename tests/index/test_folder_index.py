@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from datetime import UTC, datetime
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,16 @@ def test_interrupted_build_goes_on_where_it_stopped(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["index", "works"]
 
 
+def test_cut_chunk_is_made_again(tmp_path):
+    folder = folder_of(tmp_path, 150)
+    with pytest.raises(KeyboardInterrupt):
+        build_index(folder, tmp_path / "index", builder(CountingFingerprints(stop_after=128)), Recipe())
+    chunk = tmp_path / ".index.partial" / "00000000.npz"
+    chunk.write_bytes(chunk.read_bytes()[:500])
+    report = build_index(folder, tmp_path / "index", builder(), Recipe())
+    assert (report.works, report.resumed) == (150, 64)
+
+
 def test_partial_work_of_another_embedder_is_not_resumed(tmp_path):
     folder = folder_of(tmp_path, 100)
     with pytest.raises(KeyboardInterrupt):
@@ -126,6 +137,26 @@ def test_existing_index_is_replaced_only_when_asked(tmp_path):
         build_index(tmp_path / "works", target, builder(), Recipe())
     build_index(folder_of(tmp_path, 3, "more"), target, builder(), Recipe(), overwrite=True)
     assert FolderIndex(target).header.works == 3
+
+
+def test_nothing_but_an_index_is_ever_replaced(tmp_path):
+    folder = folder_of(tmp_path, 2)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    for target in (folder, tmp_path, tmp_path / "other"):
+        with pytest.raises((IndexUnwritable, IndexExists)):
+            build_index(folder, target, builder(), Recipe(), overwrite=True)
+    assert len(list(folder.iterdir())) == 2
+    assert (tmp_path / "other" / "notes.txt").read_text() == "mine"
+
+
+def test_titles_may_hold_any_line_separator(tmp_path):
+    folder = folder_of(tmp_path, 1)
+    title = "a\u2028b\u0085c\x0bd"
+    build_index(
+        folder, tmp_path / "index", builder(), Recipe(), [WorkRow("work-00000.png", Work(work_id="w", title=title))]
+    )
+    assert FolderIndex(tmp_path / "index").works[0].title == title
 
 
 def test_folder_without_images_is_refused_and_leaves_nothing(tmp_path):
@@ -214,6 +245,54 @@ def test_unknown_format_is_refused(index):
     (index / "MANIFEST.json").write_text(json.dumps(manifest))
     with pytest.raises(IndexDamaged, match="format 2"):
         FolderIndex(index)
+
+
+def remake_manifest(index):
+    """Let the manifest vouch for what is there now, as somebody would who wants to deceive."""
+    from guardrail.index.layout import write_manifest
+
+    manifest = json.loads((index / "MANIFEST.json").read_text())
+    (index / "MANIFEST.json").unlink()
+    write_manifest(index, {key: value for key, value in manifest.items() if key not in ("files", "snapshot")})
+
+
+def test_manifest_that_leaves_out_a_file_is_refused(index):
+    from guardrail.index.layout import snapshot_of
+
+    manifest = json.loads((index / "MANIFEST.json").read_text())
+    for change in (
+        lambda files: files.pop("rows.jsonl"),
+        lambda files: files.update({"../x": {"bytes": 0, "sha256": ""}}),
+    ):
+        edited = json.loads(json.dumps(manifest))
+        change(edited["files"])
+        edited["snapshot"] = snapshot_of(edited)
+        (index / "MANIFEST.json").write_text(json.dumps(edited))
+        with pytest.raises(IndexDamaged, match="the files"):
+            FolderIndex(index)
+
+
+@pytest.mark.parametrize("value", [0.0, 2.0, np.nan])
+def test_vectors_that_are_not_of_unit_length_are_refused(index, value):
+    vectors = np.load(index / "copy.npy")
+    vectors[1] *= value
+    np.save(index / "copy.npy", vectors)
+    remake_manifest(index)
+    with pytest.raises(IndexDamaged, match="unit vectors"):
+        FolderIndex(index)
+
+
+def test_expired_works_are_not_found_and_new_dates_count_at_once(tmp_path):
+    soon = datetime.now(UTC) + timedelta(seconds=0.5)
+    prints = made_up_prints(1)
+    folder = folder_of(tmp_path, 1)
+    row = WorkRow("work-00000.png", Work(work_id="w", expires_at=soon))
+    build_index(folder, tmp_path / "index", builder(CountingFingerprints(prints)), Recipe(), [row])
+    index = FolderIndex(tmp_path / "index")
+    signals = {near.signal for near in index.search(prints, 3)[0]}
+    assert "copy" in signals
+    time.sleep(0.6)
+    assert {near.signal for near in index.search(prints, 3)[0]} == {"bytes", "pixels"}
 
 
 def test_missing_index_says_how_to_build_one(tmp_path):

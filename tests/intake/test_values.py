@@ -75,6 +75,7 @@ def test_alpha_is_laid_on_white():
         (torch.zeros(6, 7, 5), "without an axis"),
         (torch.zeros(3, 40_000, 5), "longer than"),
         (torch.zeros(3, 6, 8, device="meta"), ""),
+        (torch.randn(4, 8, 8).clamp(-1, 1), "latent"),
         (np.zeros((4, 4, 3), np.int64), "type"),
         (np.zeros((4, 4, 3), bool), "type"),
         (np.zeros(4), "shape"),

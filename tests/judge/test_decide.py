@@ -79,7 +79,7 @@ def test_most_severe_opinion_wins_whatever_the_order():
 
 def test_of_equally_severe_opinions_the_earlier_rule_speaks():
     proof = PixelMatch(work=FOX, similarity=0.99)
-    assert verdict_on(copy(), proof).rule == verdict_on(proof, copy()).rule == "pixels prove a copy"
+    assert verdict_on(copy(), proof).rule == verdict_on(proof, copy()).rule == "pixels nearly those of a work"
 
 
 def test_failed_check_without_any_rule_blocks():
@@ -165,8 +165,15 @@ def test_low_quality_is_excused_only_by_clearly_generic_imagery():
     poor = CheckFailed(check="pdq_quality", image="a", error="flat")
     assert verdict_on(poor, copy(GENERIC, 0.95)).decision is Decision.ACCEPT
     assert verdict_on(poor, copy(GENERIC, 0.75)).decision is Decision.FLAG
-    assert verdict_on(poor, copy(GENERIC, 0.95), copy(FOX, 0.97)).decision is Decision.BLOCK
+    assert verdict_on(poor, copy(GENERIC, 0.95), copy(FOX, 0.97)).decision is Decision.FLAG
     assert verdict_on(CheckFailed(check="read", image="a", error="e"), copy(GENERIC, 0.99)).decision is Decision.BLOCK
+
+
+def test_blank_image_is_held_not_called_a_copy_of_a_blank_work():
+    poor = CheckFailed(check="pdq_quality", image="a", error="flat")
+    assert verdict_on(poor, copy(FOX, 1.0)).decision is Decision.FLAG
+    assert verdict_on(poor, copy(FOX, 1.0), PixelMatch(work=FOX, similarity=1.0)).decision is Decision.BLOCK
+    assert verdict_on(poor, ExactMatch(work=FOX, signal=Signal.PIXELS)).decision is Decision.BLOCK
 
 
 def test_dates_are_honoured_at_judgement():

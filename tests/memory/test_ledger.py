@@ -1,4 +1,5 @@
 import multiprocessing
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -78,6 +79,9 @@ def test_ledger_goes_on_after_reopening(memory, url):
         "delete from ledger where sequence = 2",
         "update ledger set sequence = 9 where sequence = 2",
         "update ledger set previous_sha256 = 'x' where sequence = 1",
+        "update ledger set content = '{bad json' where sequence = 2",
+        "update ledger set content = '{\"a\": 1e400}' where sequence = 2",
+        "update ledger set content = '{\"a\": 123456789012345678901234567890}' where sequence = 2",
     ],
 )
 def test_edited_ledger_is_found_broken(memory, url, statement):
@@ -135,3 +139,26 @@ def test_writers_in_several_processes_keep_one_chain(memory, url):
     for writer in writers:
         writer.join()
     assert memory.verify()[0] == 30
+
+
+def test_database_and_its_folder_are_for_their_owner_alone(memory, tmp_path):
+    assert (tmp_path / "deep").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "deep" / "memory.db").stat().st_mode & 0o077 == 0
+
+
+def test_reader_holds_up_no_writer(memory, url):
+    memory.record_verdicts([Held(verdict()) for _ in range(3)], None)
+    reading = memory.rows()
+    next(reading)
+    other = Memory(url)
+    began = time.monotonic()
+    other.record_verdicts([Held(verdict())], None)
+    assert time.monotonic() - began < 10
+    reading.close()
+    other.close()
+
+
+def test_ledger_that_must_exist_is_not_made(tmp_path):
+    with pytest.raises(MemoryUnwritable, match="no ledger"):
+        Memory(f"sqlite:///{tmp_path / 'none.db'}", must_exist=True)
+    assert list(tmp_path.iterdir()) == []
