@@ -4,7 +4,6 @@ import logging
 import sys
 from typing import Annotated
 
-import click
 import typer
 
 from guardrail import __version__
@@ -19,6 +18,8 @@ from guardrail.errors import GuardrailError
 __all__ = ["app", "main"]
 
 _EXIT_COULD_NOT = 1
+_EXIT_USAGE = 2
+_EXIT_STOPPED = 130
 
 app = typer.Typer(
     name="guardrail",
@@ -58,16 +59,16 @@ def common(
 def main() -> None:
     """Run the command line; an error we know ends it with one line on stderr and exit code 1."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        code = app(standalone_mode=False) or 0
+        if code == _EXIT_STOPPED:  # what typer makes of Ctrl-C
+            typer.echo("stopped; nothing half-written stays, and an index build goes on where it stopped", err=True)
+        sys.exit(code)
+    except typer.TyperException as error:  # the words of the command line are off
+        error.show()  # type: ignore[attr-defined]  # every one of them can
+        sys.exit(_EXIT_USAGE)
     except GuardrailError as error:
         typer.echo(plain(f"error: {error}").plain, err=True)
         sys.exit(_EXIT_COULD_NOT)
-    except (KeyboardInterrupt, click.Abort):
-        typer.echo("stopped; nothing half-written stays, and an index build goes on where it stopped", err=True)
-        sys.exit(130)
     except Exception as error:
         logging.getLogger("guardrail").info("unexpected error", exc_info=True)
         typer.echo(

@@ -271,6 +271,42 @@ def test_known_error_is_one_line_on_stderr_and_exit_1(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("words", [("check",), ("nonsense",), ("check", "a.png", "--no-such-option")])
+def test_wrong_words_are_told_with_exit_2(tmp_path, words):
+    done = command(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Usage" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_is_told_and_ends_with_130(monkeypatch, capsys):
+    from guardrail.desk import cli
+
+    @cli.app.command(hidden=True)
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["guardrail", "interrupted"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 130
+    assert "nothing half-written stays" in capsys.readouterr().err
+    cli.app.registered_commands.pop()
+
+
+def test_unexpected_error_is_one_line(monkeypatch, capsys):
+    from guardrail.desk import cli
+
+    def broken(**options):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(cli, "app", broken)
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == "error: RuntimeError: a bug; run with --verbose for the traceback\n"
+
+
 def test_bad_settings_are_named(tmp_path):
     (tmp_path / "guardrail.toml").write_text("indx = 3\n")
     done = command("settings", "show", cwd=tmp_path)
