@@ -106,7 +106,7 @@ class Settings(BaseSettings):
         default="replace", description="replace a blocked image by a card, raise, or try again with a fresh seed"
     )
     regenerate_at_most: int = Field(default=2, ge=1, le=10, description="fresh seeds to try before replacing")
-    largest_image_px: int = Field(default=100_000_000, ge=1, description="pictures of more pixels are not decoded")
+    largest_image_px: int = Field(default=64_000_000, ge=1, description="pictures of more pixels are not decoded")
     limits: Limits | None = Field(default=None, description="limits that take the place of the index's own")
     policy: Policy = Field(default_factory=Policy.shipped, description="the rules")
 

@@ -23,6 +23,9 @@ __all__ = ["LARGEST_FILE_BYTES", "verify_file"]
 LARGEST_FILE_BYTES = 2**28  # 256 MiB: the whole file is read into memory
 _LARGEST_CERTIFICATE_BYTES = 8192
 _MOST_CERTIFICATES = 64  # looked at in one file
+_PADDING = re.compile(  # CBOR: a text key "pad" or "pad2", then a byte string of a short, 1-, 2- or 4-byte length
+    rb"(?:\x63pad|\x64pad2)(?:([\x40-\x57])|\x58(?P<a>.)|\x59(?P<b>..)|\x5a(?P<c>....))", re.DOTALL
+)
 _BINDING_HOLDS = "assertion.dataHash.match"
 _SIGNATURE_HOLDS = "claimSignature.validated"
 _EXPIRED = "signingCredential.expired"
@@ -68,13 +71,29 @@ def verify_file(path: Path, anchors: Sequence[bytes]) -> VerifyReport:
 def _outcome(reading: sdk.Reading, content: bytes, mime: str, anchors: Sequence[bytes]) -> VerifyOutcome:
     altering = [code for code in reading.failures if not code.startswith(_ABOUT_THE_SIGNER)]
     unexplained = reading.state not in {"Valid", "Trusted"} and not reading.failures
-    if altering or unexplained or _SIGNATURE_HOLDS not in reading.success:
+    if altering or unexplained or _SIGNATURE_HOLDS not in reading.success or not _padding_is_empty(content, mime):
         return VerifyOutcome.TAMPERED
     if reading.state == "Trusted" and reading.trusted_by == sdk.ANCHOR_LIST and _BINDING_HOLDS in reading.success:
         return VerifyOutcome.OURS
     if _EXPIRED in reading.failures and _is_own_leaf(content, mime, anchors):
         return VerifyOutcome.EXPIRED
     return VerifyOutcome.OTHER_SIGNER
+
+
+def _padding_is_empty(content: bytes, mime: str) -> bool:
+    """Whether the padding of the signature holds zeros only: nothing binds it, so anything could be carried there."""
+    start, end = 0, len(content)
+    if mime == "image/webp":
+        start = max(0, content.rfind(b"C2PA"))
+    else:
+        found = content.find(b"IDAT" if mime == "image/png" else b"\xff\xda")
+        end = found if found >= 0 else end
+    for match in _PADDING.finditer(content, start, end):
+        length = match["a"] or match["b"] or match["c"]
+        size = int.from_bytes(length, "big") if length else match[1][0] & 0x1F
+        if any(content[match.end() : match.end() + size]):
+            return False
+    return True
 
 
 def _report(path: Path, reading: sdk.Reading, outcome: VerifyOutcome) -> VerifyReport:

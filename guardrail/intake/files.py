@@ -25,7 +25,7 @@ FORMATS = tuple(
 """What is decoded: formats that Pillow reads itself; EPS and the like would start other programs on hostile bytes."""
 
 _LARGEST_FILE_BYTES = 2**30
-LARGEST_IMAGE_PX = 100_000_000
+LARGEST_IMAGE_PX = 64_000_000
 
 
 def read_picture(path: Path, largest_px: int = LARGEST_IMAGE_PX) -> Picture:

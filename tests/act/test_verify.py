@@ -338,3 +338,15 @@ def test_anchor_that_is_no_certificate_is_not_taken_for_tampering(signed, tmp_pa
     for anchors in ((), (b"",), (b"not PEM",)):
         with pytest.raises(KeysUnusable, match="anchors"):
             verify_file(tmp_path / "fox.png", anchors)
+
+
+def test_nothing_can_be_carried_in_the_padding_of_the_signature(signed, outcome_of):
+    """The signature does not bind its own padding: a thousand bytes that anybody may write to."""
+    at = signed.content.rindex(b"\x63pad") + 8
+    assert not any(signed.content[at : at + 200])
+    content = bytearray(signed.content)
+    content[at : at + 20] = b"<script>smuggled</scr"[:20]
+    start, end = chunk_at(signed.content, b"caBX")
+    body = bytes(content[start + 4 : end - 4])
+    content[end - 4 : end] = zlib.crc32(body).to_bytes(4, "big")
+    assert outcome_of(bytes(content)) is VerifyOutcome.TAMPERED
