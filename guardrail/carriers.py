@@ -24,22 +24,22 @@ class Picture:
         pixels: uint8 (3, H, W), RGB 0..255, on any device, our own copy; None when it could not be read.
         failure: why it could not be read; exactly one of `pixels` and `failure` is set.
         file_sha256: hex digest of the file's bytes, where it came from a file.
-        bare: where the picture is partly transparent, its colours as they are without that, like `pixels`: whoever
-            drops the transparency sees these, so they are judged too.
+        bare: where the picture is partly transparent, how else it may be seen, like `pixels`: its colours without the
+            transparency, and laid on black. They are judged too.
     """
 
     name: str
     pixels: torch.Tensor | None = None
     failure: CheckFailed | None = None
     file_sha256: str | None = None
-    bare: torch.Tensor | None = None
+    bare: tuple[torch.Tensor, ...] = ()
 
     def __post_init__(self) -> None:
         assert (self.pixels is None) != (self.failure is None), "a picture has pixels or a failure"
 
-    def without_transparency(self) -> Picture:
-        """A partly transparent picture as it looks to whoever drops the transparency."""
-        return Picture(self.name, pixels=self.bare)
+    def seen_otherwise(self) -> tuple[Picture, ...]:
+        """A partly transparent picture as it looks without the transparency, and on black (no file's name has a NUL)."""
+        return tuple(Picture(f"{self.name}\0{at}", pixels=pixels) for at, pixels in enumerate(self.bare, start=1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,9 @@ class ImageBatch:
     """The images of one call, in the order they were returned."""
 
     pictures: tuple[Picture, ...]
+
+    def __post_init__(self) -> None:
+        assert len({picture.name for picture in self.pictures}) == len(self.pictures), "no two pictures share a name"
 
     def __len__(self) -> int:
         return len(self.pictures)

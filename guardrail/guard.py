@@ -150,7 +150,7 @@ class Guard:
             if fresh is None:
                 break
             again = intake.pictures_in(intake.own_copy(fresh.call()))
-            if len(again.batch) != len(pictures):
+            if not found.is_like(again):
                 break
             judged = self.judge(
                 ImageBatch(tuple(again.batch.pictures[at] for at in blocked)),
@@ -196,12 +196,15 @@ class Guard:
         Raises:
             MemoryUnwritable: the verdicts could not be remembered; none of the images may be released.
         """
-        bare = tuple(picture.without_transparency() for picture in batch.pictures if picture.bare is not None)
-        verdicts = self._verdicts(ImageBatch(batch.pictures + bare), context)
-        under = {verdict.image: verdict for verdict in verdicts[len(batch) :]}
-        verdicts = tuple(judge.graver(verdict, under.get(verdict.image)) for verdict in verdicts[: len(batch)])
+        otherwise = [picture.seen_otherwise() for picture in batch.pictures]
+        verdicts = list(self._verdicts(ImageBatch(batch.pictures + sum(otherwise, ())), context))
+        rest = iter(verdicts[len(batch) :])
+        for at, pictures in enumerate(otherwise):
+            for _ in pictures:
+                verdicts[at] = judge.graver(verdicts[at], next(rest))
+        verdicts = verdicts[: len(batch)]
         self._remember(batch, verdicts, context)
-        return verdicts
+        return tuple(verdicts)
 
     def _verdicts(self, batch: ImageBatch, context: GenerationContext | None) -> tuple[Verdict, ...]:
         started = time.perf_counter()

@@ -143,7 +143,7 @@ def open_index(hooks: pluggy.PluginManager, location: str) -> IndexBackend:
 
 def evidence_of(answer: Answer, image: str) -> Iterator[Evidence]:
     """What one plugin found; a crash or an answer of another kind is evidence that a check failed."""
-    found = answer.value or ()
+    found = () if answer.value is None else answer.value
     if answer.error is None and isinstance(found, Sequence) and all(isinstance(one, MatchEvidence) for one in found):
         yield from found
     else:

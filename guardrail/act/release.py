@@ -18,7 +18,7 @@ def describe_release(signed: SignedImage, path: Path) -> Release:
     """The record of a signed file that goes to a path, for the ledger; writes nothing."""
     return Release(
         verdict_id=signed.verdict.verdict_id,
-        file=str(path),
+        file=str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
         file_sha256=hashlib.sha256(signed.content).hexdigest(),
         manifest_id=signed.manifest_id,
         at=datetime.now(UTC),

@@ -117,7 +117,7 @@ def _output_names(files: list[Path]) -> list[str]:
 def shown_name(name: str) -> str:
     """A file name that can be written anywhere: bytes that are no text, and signs that lead elsewhere, are replaced."""
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return "".join("_" if sign in "/\\" or not sign.isprintable() else sign for sign in text) or "_"
+    return "".join("_" if sign in "/\\" or not sign.isprintable() else sign for sign in text).lstrip(".") or "_"
 
 
 def exit_code_of(verdicts: list[Verdict]) -> int:

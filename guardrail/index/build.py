@@ -7,7 +7,7 @@ import shutil
 import tomllib
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -215,7 +215,7 @@ def _entries(chunk: Path) -> list[dict[str, Any]]:
 
 def _write_chunk(chunk: Path, source: Path, names: list[str], builder: Builder) -> None:
     """Fingerprint some files and write all that is kept of them in one step."""
-    pictures = tuple(builder.read(source / name) for name in names)
+    pictures = tuple(replace(builder.read(source / name), name=f"{at}: {name}") for at, name in enumerate(names))
     prints = builder.fingerprint(ImageBatch(pictures))
     entries: list[dict[str, Any]] = []
     smalls, previews = [], []

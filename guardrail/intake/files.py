@@ -72,7 +72,7 @@ def _content(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _decode(name: str, content: bytes, largest_px: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+def _decode(name: str, content: bytes, largest_px: int) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -65,6 +65,12 @@ class PicturesInOutput:
     values: Mapping[str, Any]
     forms: Mapping[str, "Form | Literal['pillow']"]
 
+    def is_like(self, other: "PicturesInOutput") -> bool:
+        """Whether another output has the same pictures by name, form, shape and type, so that they can be swapped."""
+        return self.forms == other.forms and all(
+            _kind_of(value) == _kind_of(other.values[name]) for name, value in self.values.items()
+        )
+
 
 def pictures_in(output: Any) -> PicturesInOutput:
     """Every picture in a pipeline's output, copied; what looks like one but cannot be read is there with a failure.
@@ -77,6 +83,8 @@ def pictures_in(output: Any) -> PicturesInOutput:
     forms: dict[str, Form | Literal["pillow"]] = {}
 
     def note(name: str, value: Any, form: Form | Literal["pillow"]) -> Any:
+        if name in values:
+            raise OutputNotUnderstood("an output", f"two pictures called {name!r}")
         values[name], forms[name] = value, form
         pictures.append(_picture(name, value, form))
         return value
@@ -99,7 +107,7 @@ def own_copy(output: Any) -> Any:
         del name, form
         if isinstance(value, torch.Tensor):
             return value.detach().clone()
-        return value.copy()
+        return value.copy() if isinstance(value, Image.Image) else np.array(value, copy=True, subok=False)
 
     return _rebuilt(output, copied)
 
@@ -135,6 +143,12 @@ def _picture(name: str, value: Any, form: Form | Literal["pillow"]) -> Picture:
         return failed_picture(name, ImageUnreadable(name, f"{type(error).__name__}: {error}"))
 
 
+def _kind_of(value: Any) -> tuple[Any, ...]:
+    if isinstance(value, Image.Image):
+        return value.mode, value.size
+    return type(value), tuple(value.shape), value.dtype
+
+
 def _is_empty(output: Any) -> bool:
     """Whether an output is an empty batch: lists of nothing, or arrays without a picture."""
     if isinstance(output, BaseOutput | dict):
@@ -156,10 +170,16 @@ def _rebuilt(output: Any, replace: Replace) -> Any:
 
 def _rebuilt_fields(prefix: str, output: BaseOutput, replace: Replace) -> BaseOutput:
     fresh = {
-        name: value if name in _NO_PICTURES else _walk(f"{prefix}{name}", value, replace)
+        name: value if name in _NO_PICTURES and not _holds_pillow(value) else _walk(f"{prefix}{name}", value, replace)
         for name, value in output.items()
     }
     return dataclasses.replace(output, **fresh)
+
+
+def _holds_pillow(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(_holds_pillow(item) for item in value)
+    return isinstance(value, Image.Image)
 
 
 def _walk(name: str, value: Any, replace: Replace) -> Any:
@@ -170,6 +190,8 @@ def _walk(name: str, value: Any, replace: Replace) -> Any:
     """
     if isinstance(value, Image.Image):
         return replace(name, value, "pillow")
+    if isinstance(value, torch.Tensor) and (value.layout is not torch.strided or value.is_quantized):
+        raise OutputNotUnderstood("an output", f"a tensor of layout {value.layout} as {name}")
     if isinstance(value, np.ndarray | torch.Tensor) and getattr(value, "dtype", None) != np.dtype(object):
         return _walk_axes(name, value, replace, _form_or_unknown(name, value)) if value.ndim >= _LEAST_AXES else value
     if isinstance(value, BaseOutput):

@@ -67,23 +67,28 @@ def from_pillow(name: str, image: Image.Image) -> torch.Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
-def bare_colours(image: Image.Image) -> torch.Tensor | None:
-    """The colours of a partly transparent Pillow image without its transparency, uint8 (3, H, W); else None."""
+def bare_colours(image: Image.Image) -> tuple[torch.Tensor, ...]:
+    """How else a partly transparent Pillow image may be seen: its bare colours, and on black; uint8 (3, H, W) each."""
     if not image.has_transparency_data:
-        return None
-    over = image.convert("RGBA")
-    if over.getchannel("A").getextrema()[0] == 255:
-        return None
-    return torch.from_numpy(np.array(over)[..., :3]).permute(2, 0, 1).contiguous()
+        return ()
+    over = torch.from_numpy(np.array(image.convert("RGBA"))).permute(2, 0, 1)
+    return _otherwise(over[:3], over[3:].float() / 255)
 
 
-def bare_array(array: Any, form: Form) -> torch.Tensor | None:
-    """The colours of a partly transparent picture of four channels without its transparency; else None."""
+def bare_array(array: Any, form: Form) -> tuple[torch.Tensor, ...]:
+    """The same for a picture of four channels."""
     tensor = _tensor("picture", array)
     channels = tensor if form.channels_first else tensor.movedim(-1, 0)
-    if channels.shape[0] != 4 or float(channels[3].float().min()) >= form.white:
-        return None
-    return from_array(channels[:3], form._replace(channels_first=True))
+    if channels.shape[0] != 4:
+        return ()
+    colours = from_array(channels[:3], form._replace(channels_first=True))
+    return _otherwise(colours, (channels[3:].float() / form.white).clamp(0, 1))
+
+
+def _otherwise(colours: torch.Tensor, opacity: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    if float(opacity.min()) >= 1:
+        return ()
+    return colours.contiguous(), (colours.float() * opacity).round().to(torch.uint8)
 
 
 def _from_long(name: str, image: Image.Image) -> Image.Image:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,15 @@ def pictures_from(images: Any, largest_px: int = LARGEST_IMAGE_PX) -> ImageBatch
             batch; see `pixels.form_of`), or a list or tuple of any of these.
         largest_px: files of more pixels are not decoded.
     """
-    return ImageBatch(tuple(_pictures("images", images, largest_px)))
+    pictures: list[Picture] = []
+    taken: set[str] = set()
+    for at, picture in enumerate(_pictures("images", images, largest_px)):
+        name = picture.name if picture.name not in taken else f"{picture.name} #{at}"
+        while name in taken:
+            name += "#"
+        taken.add(name)
+        pictures.append(picture if name == picture.name else replace(picture, name=name))
+    return ImageBatch(tuple(pictures))
 
 
 def _pictures(name: str, value: Any, largest_px: int) -> Iterator[Picture]:

@@ -85,14 +85,15 @@ def decide(about: Findings, policy: Policy) -> Verdict:
     return _verdict(about, policy, winner, owed)
 
 
-def graver(verdict: Verdict, bare: Verdict | None) -> Verdict:
-    """The graver of the verdicts on a picture and on its bare colours; that the latter are flat does not count."""
-    if bare is None or bare.decision.severity <= verdict.decision.severity:
+def graver(verdict: Verdict, bare: Verdict) -> Verdict:
+    """The graver of the verdicts on a picture and on another look of it; that the latter is flat does not count."""
+    if bare.decision.severity <= verdict.decision.severity:
         return verdict
     if all(isinstance(found, CheckFailed) and found.check == "pdq_quality" for found in bare.evidence):
         return verdict
-    explanation = f"{bare.explanation[:-1]}; so are its colours without the transparency."
-    return bare.model_copy(update={"pixels_sha256": verdict.pixels_sha256, "explanation": explanation})
+    explanation = f"{bare.explanation[:-1]}; so it looks without the transparency, or on black."
+    own = {"image": verdict.image, "pixels_sha256": verdict.pixels_sha256, "explanation": explanation}
+    return bare.model_copy(update=own)
 
 
 def _standing(found: Evidence, at: datetime) -> Disposition | None:

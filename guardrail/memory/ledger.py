@@ -29,6 +29,7 @@ _NO_ROW_BEFORE = "0" * 64
 _APPEND_TRIES = 20  # two writers that meet on a server without row locks: the later one tries again
 _SQLITE_WAIT_S = 30
 _ROWS_AT_A_TIME = 1000
+_BEFORE_ANY_ROW = -(2**63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,7 @@ class Memory:
 
     def rows(self) -> Iterator[LedgerRow]:
         """Every row, oldest first."""
-        after = 0
+        after = _BEFORE_ANY_ROW
         while rows := self._rows_after(after):
             yield from rows
             after = rows[-1].sequence

@@ -234,9 +234,51 @@ def test_colours_hidden_under_transparency_are_judged(guard, pictures):
     (verdict,) = guard.check(fox).verdicts
     assert verdict.decision is BLOCK
     assert "without the transparency" in verdict.explanation
+    assert verdict.image == "images"
     drawing = pictures["new"].convert("RGBA")
     drawing.putalpha(Image.new("L", fox.size, 255))
     assert decisions(guard.check(drawing)) == [ACCEPT]
+
+
+def test_picture_seen_on_black_is_judged(guard, pictures):
+    honest = np.asarray(pictures["new"], np.float64) * 0.4 + 150
+    fox = np.asarray(pictures["fox"], np.float64) * 60 / 255
+    opacity = 1 - (honest - fox).mean(-1, keepdims=True) / 255
+    colour = np.clip(fox / opacity, 0, 255)
+    image = Image.fromarray(np.dstack([colour, opacity * 255]).round().astype(np.uint8), "RGBA")
+    assert decisions(guard.check(image)) == [BLOCK]
+
+
+def test_two_pictures_of_one_name_never_share_a_verdict(guard, pictures, tmp_path):
+    hidden = pictures["fox"].copy()
+    hidden.putalpha(Image.new("L", hidden.size, 3))
+    clean = pictures["new"].copy()
+    clean.putalpha(Image.new("L", clean.size, 250))
+    hidden.save(tmp_path / "images[1]", format="PNG")
+    monkey = [str(tmp_path / "images[1]"), clean]
+    assert decisions(guard.check(monkey)) == [BLOCK, ACCEPT]
+    assert decisions(guard.check([monkey[0], monkey[0], clean])) == [BLOCK, BLOCK, ACCEPT]
+
+    class Twice(FakePipeline):
+        def __call__(self):
+            return ImagePipelineOutput(images=[{1: pictures["fox"], "1": pictures["new"]}])
+
+    with pytest.raises(OutputNotUnderstood, match="two pictures"):
+        guard.wrap(Twice())()
+
+
+def test_regenerated_picture_of_another_type_is_not_put_in(make_guard, pictures):
+    class Changes(FakePipeline):
+        def __call__(self, generator=None):
+            output = super().__call__(output_type="np")
+            return (
+                ImagePipelineOutput(images=(output.images * 255).astype(np.uint8)) if len(self.calls) == 1 else output
+            )
+
+    guard = make_guard(on_block="regenerate", regenerate_at_most=1)
+    output = guard.wrap(Changes([[pictures["fox"]], [pictures["new"]]]))()
+    assert output.images.dtype == np.uint8
+    assert decisions(output.guard) == [BLOCK]
 
 
 def test_flat_colours_under_transparency_are_no_reason_to_hold(guard, pictures):
@@ -501,7 +543,7 @@ class Evidence:
         return self.answer
 
 
-@pytest.mark.parametrize("answer", [RuntimeError("bug"), ["text"], [None], 7])
+@pytest.mark.parametrize("answer", [RuntimeError("bug"), ["text"], [None], 7, False, {}, np.zeros(2)])
 def test_evidence_plugin_that_crashes_or_babbles_blocks(make_guard, pictures, answer):
     (verdict,) = make_guard(Evidence(answer)).check(pictures["new"]).verdicts
     assert verdict.decision is BLOCK

@@ -50,10 +50,12 @@ def test_colours_under_transparency_are_kept_to_be_judged():
     hidden = np.dstack([PICTURE, np.full((6, 8), 30, np.uint8)])
     for value in (Image.fromarray(hidden, "RGBA"), hidden, torch.from_numpy(hidden).permute(2, 0, 1) / 255):
         picture = only(value)
-        assert np.array_equal(picture.bare.permute(1, 2, 0).numpy(), PICTURE)
+        bare, on_black = picture.bare
+        assert np.array_equal(bare.permute(1, 2, 0).numpy(), PICTURE)
+        assert on_black.max() < 40
         assert picture.pixels.min() > 200
     opaque = np.dstack([PICTURE, np.full((6, 8), 255, np.uint8)])
-    assert all(only(value).bare is None for value in (Image.fromarray(opaque, "RGBA"), opaque, PICTURE))
+    assert all(only(value).bare == () for value in (Image.fromarray(opaque, "RGBA"), opaque, PICTURE))
 
 
 def test_alpha_is_laid_on_white():

@@ -79,6 +79,7 @@ def test_ledger_goes_on_after_reopening(memory, url):
         "delete from ledger where sequence = 2",
         "update ledger set sequence = 9 where sequence = 2",
         "update ledger set previous_sha256 = 'x' where sequence = 1",
+        "insert into ledger values (-1, 'verdict', '{}', 'x', 'y')",
         "update ledger set content = '{bad json' where sequence = 2",
         "update ledger set content = '{\"a\": 1e400}' where sequence = 2",
         "update ledger set content = '{\"a\": 123456789012345678901234567890}' where sequence = 2",
