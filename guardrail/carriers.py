@@ -38,7 +38,7 @@ class Picture:
         assert (self.pixels is None) != (self.failure is None), "a picture has pixels or a failure"
 
     def seen_otherwise(self) -> tuple[Picture, ...]:
-        """A partly transparent picture as it looks without the transparency, and on black (no file's name has a NUL)."""
+        """A partly transparent picture as it looks without the transparency, and on black (no file name holds NUL)."""
         return tuple(Picture(f"{self.name}\0{at}", pixels=pixels) for at, pixels in enumerate(self.bare, start=1))
 
 
