@@ -1,4 +1,4 @@
-"""Proof by pixels: compares an image with its neighbours at 32x32, blind to brightness, tint and contrast."""
+"""Compares the pixels of an image and its neighbours at 32x32, blind to brightness, tint and contrast."""
 
 import numpy as np
 import torch
