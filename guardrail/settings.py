@@ -21,7 +21,7 @@ RuleEvidence = Literal["exact_match", "hash_match", "copy_match", "pixel_match",
 _SIGNALS: dict[str, tuple[str, ...]] = {
     "exact_match": ("bytes", "pixels"),
     "hash_match": ("pdq", "phash"),
-    "copy_match": ("copy",),
+    "copy_match": ("copy", "tile"),
     "pixel_match": ("correlation",),
     "semantic_match": ("clip",),
     "check_failed": (),  # checks of plugins have names of their own

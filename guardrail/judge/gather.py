@@ -19,7 +19,7 @@ from guardrail.records import (
 
 __all__ = ["gather", "limit_of", "nearest_works", "reached"]
 
-_STRENGTH = (Signal.BYTES, Signal.PIXELS, Signal.CORRELATION, Signal.COPY, Signal.PDQ, Signal.PHASH, Signal.CLIP)
+_STRENGTH = (Signal.BYTES, Signal.PIXELS, Signal.CORRELATION, Signal.COPY, Signal.TILE, Signal.PDQ, Signal.PHASH, Signal.CLIP)
 
 
 def limit_of(signal: Signal, limits: Limits) -> BitsLimit | SimilarityLimit:
@@ -31,6 +31,7 @@ def limit_of(signal: Signal, limits: Limits) -> BitsLimit | SimilarityLimit:
         Signal.PDQ: limits.pdq,
         Signal.PHASH: limits.phash,
         Signal.COPY: limits.copy_,
+        Signal.TILE: limits.tile,
         Signal.CLIP: limits.clip,
         Signal.CORRELATION: limits.correlation,
     }
@@ -78,8 +79,15 @@ def _evidence(near: Neighbour) -> MatchEvidence:
         assert near.distance_bits is not None
         return HashMatch(work=near.work, signal=near.signal, distance_bits=near.distance_bits, view=near.view)
     assert near.similarity is not None
-    if near.signal is Signal.COPY:
-        return CopyMatch(work=near.work, similarity=near.similarity)
+    if near.signal is Signal.COPY or near.signal is Signal.TILE:
+        return CopyMatch(
+            work=near.work,
+            signal=near.signal,
+            similarity=near.similarity,
+            view=near.view,
+            region=near.region,
+            work_region=near.work_region,
+        )
     if near.signal is Signal.CLIP:
         return SemanticMatch(work=near.work, similarity=near.similarity)
     return PixelMatch(work=near.work, similarity=near.similarity, view=near.view)

@@ -1,0 +1,96 @@
+"""Signals, decisions, and the limits that lie between."""
+
+from enum import StrEnum
+
+from pydantic import ConfigDict, Field
+
+from guardrail.records.base import Record
+
+__all__ = [
+    "BitsLimit",
+    "Decision",
+    "Limits",
+    "Signal",
+    "SimilarityLimit",
+]
+
+
+class Decision(StrEnum):
+    """What is to happen with an image; compare by `severity`, never as text."""
+
+    ACCEPT = "accept"
+    FLAG = "flag"
+    BLOCK = "block"
+
+    @property
+    def severity(self) -> int:
+        """0 for accept, 1 for flag, 2 for block."""
+        return list(Decision).index(self)
+
+
+class Signal(StrEnum):
+    """How a likeness was measured."""
+
+    BYTES = "bytes"
+    PIXELS = "pixels"
+    PDQ = "pdq"
+    PHASH = "phash"
+    COPY = "copy"
+    TILE = "tile"
+    CLIP = "clip"
+    CORRELATION = "correlation"
+
+
+class BitsLimit(Record):
+    """Limits on a Hamming distance, inclusive: a distance equal to the limit reaches it. None: never reaches."""
+
+    flag_within_bits: int | None = Field(default=None, ge=0)
+    block_within_bits: int | None = Field(default=None, ge=0)
+
+    def reached(self, distance_bits: int) -> Decision:
+        """The decision this distance is enough for."""
+        if self.block_within_bits is not None and distance_bits <= self.block_within_bits:
+            return Decision.BLOCK
+        if self.flag_within_bits is not None and distance_bits <= self.flag_within_bits:
+            return Decision.FLAG
+        return Decision.ACCEPT
+
+
+class SimilarityLimit(Record):
+    """Limits on a cosine or correlation (-1..1), inclusive: a value equal to the limit reaches it. None: never."""
+
+    flag_above: float | None = Field(default=None, ge=-1, le=1)
+    block_above: float | None = Field(default=None, ge=-1, le=1)
+
+    def reached(self, similarity: float) -> Decision:
+        """The decision this similarity is enough for."""
+        if self.block_above is not None and similarity >= self.block_above:
+            return Decision.BLOCK
+        if self.flag_above is not None and similarity >= self.flag_above:
+            return Decision.FLAG
+        return Decision.ACCEPT
+
+
+class Limits(Record):
+    """The limits of every signal, and the calibration that set them (`uncalibrated`: shipped defaults)."""
+
+    calibration: str = "uncalibrated"
+    pdq: BitsLimit = BitsLimit()
+    phash: BitsLimit = BitsLimit()
+    copy_: SimilarityLimit = Field(default=SimilarityLimit(), alias="copy")
+    tile: SimilarityLimit = SimilarityLimit()
+    clip: SimilarityLimit = SimilarityLimit()
+    correlation: SimilarityLimit = SimilarityLimit()
+    pdq_quality_at_least: int = Field(default=0, ge=0, le=100)
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+    def overridden(self, by: "Limits") -> "Limits":
+        """These limits with every single one that `by` says in its place; what it leaves out stays."""
+        said: dict[str, object] = {}
+        for name in by.model_fields_set:
+            mine, theirs = getattr(self, name), getattr(by, name)
+            fields = theirs.model_fields_set if isinstance(theirs, Record) else ()
+            said[name] = mine.model_copy(update={f: getattr(theirs, f) for f in fields}) if fields else theirs
+        calibration = {"calibration": f"{self.calibration}, overridden"} if "calibration" not in said else {}
+        return self.model_copy(update=said | calibration)
