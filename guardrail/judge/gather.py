@@ -19,7 +19,16 @@ from guardrail.records import (
 
 __all__ = ["gather", "limit_of", "nearest_works", "reached"]
 
-_STRENGTH = (Signal.BYTES, Signal.PIXELS, Signal.CORRELATION, Signal.COPY, Signal.TILE, Signal.PDQ, Signal.PHASH, Signal.CLIP)
+_STRENGTH = (
+    Signal.BYTES,
+    Signal.PIXELS,
+    Signal.CORRELATION,
+    Signal.COPY,
+    Signal.TILE,
+    Signal.PDQ,
+    Signal.PHASH,
+    Signal.CLIP,
+)
 
 
 def limit_of(signal: Signal, limits: Limits) -> BitsLimit | SimilarityLimit:

@@ -39,7 +39,7 @@ class Record(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 class Region(Record):
     """A rectangle of a picture, in fractions of its width and height from the upper left corner."""
 
-    left: float = Field(ge=0, lt=1)
-    top: float = Field(ge=0, lt=1)
-    width: float = Field(gt=0, le=1)
-    height: float = Field(gt=0, le=1)
+    left: float = Field(ge=0, le=1)
+    top: float = Field(ge=0, le=1)
+    width: float = Field(ge=0, le=1)
+    height: float = Field(ge=0, le=1)
