@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
 
-    from guardrail.records import CheckFailed, Verdict
+    from guardrail.records import CheckFailed, Region, Verdict, View
 
-__all__ = ["Fingerprints", "ImageBatch", "Picture", "SignedImage"]
+__all__ = ["Fingerprints", "ImageBatch", "Look", "Picture", "SignedImage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,13 @@ class ImageBatch:
         return len(self.pictures)
 
 
+class Look(NamedTuple):
+    """One look of the copy descriptor: a dihedral view of the picture, and a region of it (None: the whole)."""
+
+    view: View
+    region: Region | None
+
+
 @dataclass(frozen=True, slots=True)
 class Fingerprints:
     """The fingerprints of a batch of N images; a row whose `failures` entry is set holds zeros and is not searched.
@@ -66,8 +73,10 @@ class Fingerprints:
         pdq: uint8 (N, 8, 32), 256-bit PDQ hashes in the eight views of `records.VIEWS`, most significant bit first.
         pdq_quality: int64 (N,), 0..100, PDQ's own measure of how much there is to hash.
         phash: uint8 (N, 8, 8), 64-bit pHash in the eight views.
-        copy: float32 (N, D), unit length copy descriptors.
+        copy: float32 (N, D), unit length copy descriptors of the whole pictures.
         clip: float32 (N, E), unit length CLIP embeddings, or None when no CLIP embedder was asked for.
+        looks: the L further looks of the copy descriptor, at turned views and tiles.
+        copy_looks: float32 (N, L, D), unit length copy descriptors of those looks; None where there are none.
     """
 
     failures: tuple[CheckFailed | None, ...]
@@ -78,6 +87,8 @@ class Fingerprints:
     phash: NDArray[np.uint8]
     copy: NDArray[np.float32]
     clip: NDArray[np.float32] | None = None
+    looks: tuple[Look, ...] = ()
+    copy_looks: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.failures)

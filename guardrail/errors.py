@@ -11,6 +11,9 @@ GuardrailError
 ├── IndexDamaged           (ValueError)         a file of an index is missing, edited or cut
 ├── IndexMismatch          (ValueError)         an index was built with another fingerprint specification
 ├── IndexUnwritable        (OSError)            an index cannot be written
+├── WordsUnknown           (ValueError)         the embedders of an index turn no words into vectors
+├── CalibrationUnfit       (ValueError)         the calibration beside an index was edited or is another index's
+├── BackgroundTooSmall     (ValueError)         too few pictures to fit limits to the rate of false alarms asked for
 ├── WorksTableInvalid      (ValueError)         a works table cannot be read as one
 ├── NothingToIndex         (ValueError)         a folder held no readable image
 ├── ImageUnreadable        (ValueError)         a file or array is not a picture we can check
@@ -28,6 +31,8 @@ GuardrailError
 from typing import ClassVar
 
 __all__ = [
+    "BackgroundTooSmall",
+    "CalibrationUnfit",
     "EmbedderUnknown",
     "ExtraMissing",
     "GuardrailError",
@@ -50,6 +55,7 @@ __all__ = [
     "ReleaseFailed",
     "SettingsInvalid",
     "WeightsUnusable",
+    "WordsUnknown",
     "WorksTableInvalid",
 ]
 
@@ -122,6 +128,33 @@ class IndexUnwritable(GuardrailError, OSError):
 
     message = (
         "cannot write the index at {0!r}: {1}; make room there and run the same command, it goes on where it stopped"
+    )
+
+
+class WordsUnknown(GuardrailError, ValueError):
+    """An index whose embedders turn no words into vectors. Args: index, embedders."""
+
+    message = (
+        "index {0!r} holds vectors of {1}, which know no words; expected one with a text tower: "
+        "build the index with embedder mini or clip:<arch>/<tag>"
+    )
+
+
+class CalibrationUnfit(GuardrailError, ValueError):
+    """A calibration that was edited, cut, or made on another index. Args: file, found, expected."""
+
+    message = (
+        "calibration {0!r}: found {1}, expected {2}; remove that file, and fit limits anew with: "
+        "guardrail index calibrate"
+    )
+
+
+class BackgroundTooSmall(GuardrailError, ValueError):
+    """Too few pictures for the rate of false alarms asked for. Args: folder, pictures, rate, pictures needed."""
+
+    message = (
+        "background {0!r} holds {1} pictures that count, but a false-alarm rate of {2} takes at least {3}; "
+        "add pictures, or ask for a higher rate"
     )
 
 

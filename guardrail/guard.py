@@ -23,7 +23,7 @@ from guardrail.errors import (
     ReleaseFailed,
     SettingsInvalid,
 )
-from guardrail.fingerprint import HASHES, Fingerprinter, pixels_digest, resolve_device
+from guardrail.fingerprint import HASHES, Fingerprinter, pixels_digest, query_looks, resolve_device
 from guardrail.memory import Held, Memory
 from guardrail.protocols import IndexBackend
 from guardrail.records import (
@@ -243,6 +243,7 @@ class Guard:
             neighbours=neighbours,
             index=self.index,
             limits=self.limits,
+            settings=self.settings,
         ):
             found += tools.evidence_of(answer, picture.name)
         return tuple(found), neighbours
@@ -368,13 +369,15 @@ def _fingerprinter(hooks: Any, settings: Settings, index: IndexBackend) -> Finge
         IndexMismatch: the embedder of that name has other weights now, or the hashes are of another version.
     """
     device = resolve_device(settings.device)
-    made = {role: tools.make_embedder(hooks, spec.name, device) for role, spec in index.header.embedders.items()}
+    specs, weights = index.header.embedders, settings.weights_dir
+    made = {role: tools.make_embedder(hooks, spec.name, device, weights) for role, spec in specs.items()}
     for role, spec in index.header.embedders.items():
         if made[role].spec != spec:
             raise IndexMismatch(settings.index, str(spec), str(made[role].spec))
     if index.header.hashes != HASHES:
         raise IndexMismatch(settings.index, str(index.header.hashes), str(HASHES))
-    return Fingerprinter(made["copy"], made.get("clip"), device, settings.batch)
+    looks = query_looks(index.header.sampling)
+    return Fingerprinter(made["copy"], made.get("clip"), device, settings.batch, looks)
 
 
 def _judged_pixels(picture: Picture | None, verdict: Verdict) -> Tensor:

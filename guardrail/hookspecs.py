@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from guardrail.carriers import Picture
     from guardrail.protocols import Embedder, IndexBackend
-    from guardrail.records import GenerationContext, Limits, MatchEvidence, Neighbour, Release, Verdict
+    from guardrail.records import GenerationContext, Limits, MatchEvidence, Neighbour, Release, Unproved, Verdict
     from guardrail.settings import Settings
 
 PROJECT = "guardrail"
@@ -62,11 +62,13 @@ def find_evidence(  # type: ignore[empty-body]
     neighbours: tuple[Neighbour, ...],
     index: IndexBackend,
     limits: Limits,
-) -> Sequence[MatchEvidence]:
+    settings: Settings,
+) -> Sequence[MatchEvidence | Unproved]:
     """Look closer at one image and its neighbours.
 
     Called for every image that could be fingerprinted, after search. Return evidence (an empty sequence or `None` for
-    none); it is added to that of the other signals and judged by the policy. An error becomes `CheckFailed` evidence.
+    none); it is added to that of the other signals and judged by the policy. `Unproved` says that a work was looked at
+    closer and no copy was found: it can make a flag of a block, never less. An error becomes `CheckFailed` evidence.
     `picture.pixels` is the guard's own copy: read it, never write to it.
     """
 

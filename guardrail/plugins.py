@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pluggy
@@ -10,7 +11,7 @@ import pluggy
 from guardrail import hookspecs
 from guardrail.errors import EmbedderUnknown, IndexMissing, PluginFault, ReleaseFailed
 from guardrail.protocols import Embedder, IndexBackend
-from guardrail.records import CheckFailed, Evidence, GenerationContext, MatchEvidence, Verdict
+from guardrail.records import CheckFailed, Evidence, GenerationContext, MatchEvidence, Unproved, Verdict
 
 __all__ = [
     "Answer",
@@ -111,8 +112,14 @@ def registered(hooks: pluggy.PluginManager, hook: str) -> dict[str, Any]:
     return offered
 
 
-def make_embedder(hooks: pluggy.PluginManager, name: str, device: str) -> Embedder:
+def make_embedder(hooks: pluggy.PluginManager, name: str, device: str, weights: Path | None = None) -> Embedder:
     """The embedder of a name such as `mini` or `clip:ViT-B-32/laion2b_s34b_b79k`.
+
+    Args:
+        hooks: the plugins.
+        name: as typed, or as an index recorded it.
+        device: a torch device name.
+        weights: folder in which a model file that is named without a folder is looked for first.
 
     Raises:
         EmbedderUnknown: no plugin offers it.
@@ -122,8 +129,18 @@ def make_embedder(hooks: pluggy.PluginManager, name: str, device: str) -> Embedd
     scheme, _, rest = name.partition(":")
     if scheme not in factories:
         raise EmbedderUnknown(name, ", ".join(sorted(factories)))
-    embedder: Embedder = factories[scheme](rest, device)
+    embedder: Embedder = factories[scheme](_located(rest, weights), device)
     return embedder
+
+
+def _located(rest: str, weights: Path | None) -> str:
+    """What follows an embedder's scheme, `[ARCH/]FILE[?OPTIONS]`, with the file's whole path if it lies in a folder."""
+    named, mark, options = rest.partition("?")
+    before, slash, file = named.rpartition("/")
+    if weights is None or not file or "/" in before or (slash and Path(named).is_file()):
+        return rest
+    found = weights / file
+    return f"{before}{slash}{found}{mark}{options}" if found.is_file() else rest
 
 
 def open_index(hooks: pluggy.PluginManager, location: str) -> IndexBackend:
@@ -144,7 +161,9 @@ def open_index(hooks: pluggy.PluginManager, location: str) -> IndexBackend:
 def evidence_of(answer: Answer, image: str) -> Iterator[Evidence]:
     """What one plugin found; a crash or an answer of another kind is evidence that a check failed."""
     found = () if answer.value is None else answer.value
-    if answer.error is None and isinstance(found, Sequence) and all(isinstance(one, MatchEvidence) for one in found):
+    kinds = MatchEvidence | Unproved
+    listed = isinstance(found, Sequence) and not isinstance(found, str | bytes)
+    if answer.error is None and listed and all(isinstance(one, kinds) for one in found):
         yield from found
     else:
         reason = repr(answer.error) if answer.error else f"it answered {type(answer.value).__name__}, not evidence"

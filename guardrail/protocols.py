@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from guardrail.carriers import Fingerprints
     from guardrail.records import EmbedderSpec, IndexHeader, Neighbour, SimilarityLimit
 
-__all__ = ["Embedder", "IndexBackend"]
+__all__ = ["Embedder", "IndexBackend", "WordEmbedder"]
 
 
 @runtime_checkable
@@ -23,11 +23,19 @@ class Embedder(Protocol):
 
     @property
     def spec(self) -> EmbedderSpec:
-        """Name, weights sha256, preprocessing and dimensions: recorded in every index and verdict."""
+        """Name, weights sha256, preprocessing and dimensions: recorded in every index and verdict.
+
+        By this name the embedder is made again when the index is opened. A model file is in it by its own name alone,
+        without its folder: it is then looked for in the folder of the setting `weights`.
+        """
 
     @property
     def shipped_limit(self) -> SimilarityLimit:
         """The limits used before calibration."""
+
+    @property
+    def shipped_tile_limit(self) -> SimilarityLimit:
+        """The limits of matches by tiles before calibration; `SimilarityLimit()`, never reached, if none are known."""
 
     def embed(self, pictures: Sequence[torch.Tensor]) -> NDArray[np.float32]:
         """Embed pictures.
@@ -39,6 +47,18 @@ class Embedder(Protocol):
             float32 (N, D), each row of unit length, in host memory. Same pictures, same device: same rows to 1e-6,
             whatever batch they come in.
         """
+
+
+@runtime_checkable
+class WordEmbedder(Protocol):
+    """An embedder that also turns words into vectors among its pictures', so that a bank can be searched by them."""
+
+    @property
+    def spec(self) -> EmbedderSpec:
+        """See `Embedder.spec`."""
+
+    def embed_words(self, words: Sequence[str]) -> NDArray[np.float32]:
+        """Embed N short descriptions: float32 (N, D), each row of unit length, in host memory."""
 
 
 @runtime_checkable

@@ -15,7 +15,9 @@ from guardrail.records import Decision, Limits
 
 __all__ = ["Policy", "Rule", "Settings"]
 
-RuleEvidence = Literal["exact_match", "hash_match", "copy_match", "pixel_match", "semantic_match", "check_failed"]
+RuleEvidence = Literal[
+    "exact_match", "hash_match", "copy_match", "pixel_match", "geometry_match", "semantic_match", "check_failed"
+]
 
 
 _SIGNALS: dict[str, tuple[str, ...]] = {
@@ -23,6 +25,7 @@ _SIGNALS: dict[str, tuple[str, ...]] = {
     "hash_match": ("pdq", "phash"),
     "copy_match": ("copy", "tile"),
     "pixel_match": ("correlation",),
+    "geometry_match": ("geometry",),
     "semantic_match": ("clip",),
     "check_failed": (),  # checks of plugins have names of their own
 }
@@ -96,8 +99,14 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=_default_home, description="where memory and keys lie unless said otherwise")
     memory: str = Field(default="", description="SQLAlchemy URL of ledger and queue; default: memory.db in `home`")
     keys: Path | None = Field(default=None, description="folder of the signing keys; default: keys in `home`")
+    weights: Path | None = Field(
+        default=None, description="folder of the model files that embedders name; default: weights in `home`"
+    )
     device: str = Field(default="auto", description="torch device for fingerprints: auto, cpu, cuda, cuda:1, mps")
     neighbours: int = Field(default=5, ge=1, le=1000, description="works to look at, for each signal")
+    proof: Literal["near", "always", "never"] = Field(
+        default="near", description="compare local features with near works, always with the nearest three, or never"
+    )
     batch: int = Field(default=16, ge=1, description="pictures fingerprinted at a time")
     on_flag: Literal["hold", "return"] = Field(
         default="hold", description="hold a flagged image for review, or return it"
@@ -168,11 +177,16 @@ class Settings(BaseSettings):
         """The folder of the signing keys."""
         return self.keys or self.home / "keys"
 
+    @property
+    def weights_dir(self) -> Path:
+        """The folder of the model files that embedders name."""
+        return self.weights or self.home / "weights"
+
 
 def _rooted(said: dict[str, object], folder: Path) -> dict[str, object]:
     """The path-valued settings, taken from the folder of the file that said them."""
     rooted: dict[str, object] = {}
-    for name in ("index", "home", "keys"):
+    for name in ("index", "home", "keys", "weights"):
         value = said.get(name)
         if isinstance(value, str) and value and "://" not in value:
             rooted[name] = str(folder / value)

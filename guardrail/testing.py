@@ -45,7 +45,7 @@ class FakeEmbedder:
             preprocessing="area-8",
             dimensions=3 * _COARSE_SIDE_PX**2,
         )
-        self.shipped_limit = SimilarityLimit(flag_above=flag_above, block_above=block_above)
+        self.shipped_limit = self.shipped_tile_limit = SimilarityLimit(flag_above=flag_above, block_above=block_above)
 
     def embed(self, pictures: Sequence[torch.Tensor]) -> NDArray[np.float32]:
         """See `Embedder.embed`."""
@@ -237,6 +237,21 @@ class EmbedderContract:
         before = [picture.clone() for picture in pictures]
         self.embedder().embed(pictures)
         assert all(torch.equal(one, other) for one, other in zip(pictures, before, strict=True))
+
+    def test_name_holds_no_path(self) -> None:
+        """The name is written into every index and verdict: no folder of this machine may be in it."""
+        rest = self.embedder().spec.name.partition(":")[2]
+        assert not rest.startswith("/")
+        assert "//" not in rest
+        assert "\\" not in rest
+
+    def test_shipped_limits_are_in_order(self) -> None:
+        """What blocks, flags too."""
+        embedder = self.embedder()
+        for limit in (embedder.shipped_limit, embedder.shipped_tile_limit):
+            if limit.block_above is not None:
+                assert limit.flag_above is not None
+                assert limit.flag_above <= limit.block_above
 
     def test_no_pictures_no_rows(self) -> None:
         """A batch of none gives an array (0, D)."""

@@ -1,6 +1,6 @@
 """Measure where the limits of every signal lie: how near clean pictures come to an index's works, and edited copies.
 
-    python tools/measure_limits.py indexes/demo/works FOLDER_OF_CLEAN_PICTURES [FOLDER...] \
+    python tools/measure_limits.py indexes/demo/works FOLDER_OF_CLEAN_PICTURES [FOLDER...] [--embedder mini] \
         [--without indexes/demo/works.csv indexes/demo/unindexed.csv] [--copies NAME...] [--take 800] [--json OUT]
 
 For each signal it prints quantiles over the clean pictures of the nearest work (similarity, or bits), then which
@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from guardrail.carriers import Fingerprints, ImageBatch, Picture
-from guardrail.fingerprint import Fingerprinter, MiniEmbedder
+from guardrail.fingerprint import Fingerprinter
+from guardrail.plugins import build_plugins, make_embedder
 from guardrail.records import VIEWS
 
 SIDE_PX = 256
@@ -221,8 +222,9 @@ def main() -> None:
     arguments.add_argument("--take", type=int, default=800, help="clean pictures from each folder, at most")
     arguments.add_argument("--seed", type=int, default=20261122)
     arguments.add_argument("--json", type=Path, help="also write everything here")
+    arguments.add_argument("--embedder", default="mini", help="as for guardrail index build")
     given = arguments.parse_args()
-    fingerprinter = Fingerprinter(MiniEmbedder("auto"))
+    fingerprinter = Fingerprinter(make_embedder(build_plugins(), given.embedder, "auto"))
     originals = [Image.open(path).convert("RGB") for path in sorted(given.works.iterdir())]
     works = fingerprinted(originals, fingerprinter)
     paths = clean_pictures(given.clean, given.without, given.copies, given.take, given.seed)

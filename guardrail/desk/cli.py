@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from guardrail import __version__
+from guardrail.desk.bench_commands import bench_app
 from guardrail.desk.check_command import check
 from guardrail.desk.console import plain
 from guardrail.desk.demo_command import demo
@@ -33,6 +34,7 @@ app.command()(demo)
 app.command()(check)
 app.command()(verify)
 app.add_typer(index_app)
+app.add_typer(bench_app)
 app.add_typer(keys_app)
 app.add_typer(ledger_app)
 app.add_typer(settings_app)

@@ -1,4 +1,4 @@
-"""`guardrail index build|info|verify`."""
+"""`guardrail index build|calibrate|info|verify`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,8 +7,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from guardrail.desk.calibrate_command import calibrate, calibration_document
 from guardrail.desk.console import AsJson, SettingsFile, aside, plain, print_json, progress_of, read_settings
-from guardrail.records import IndexHeader
+from guardrail.desk.find_command import find
+from guardrail.errors import CalibrationUnfit, IndexDamaged
+from guardrail.records import Calibration, IndexHeader
 
 if TYPE_CHECKING:
     from guardrail.index import BuildReport
@@ -19,6 +22,8 @@ _SHOWN_FAINT = 5
 _SHOWN_UNREADABLE = 20
 
 index_app = typer.Typer(name="index", help="Build an index of works, look at it, verify it.", no_args_is_help=True)
+index_app.command()(calibrate)
+index_app.command()(find)
 
 
 @index_app.command()
@@ -27,7 +32,9 @@ def build(
     target: Annotated[Path, typer.Argument(help="Folder of the index; it appears whole or not at all.")],
     recipe: Annotated[Path | None, typer.Option(help="TOML recipe: embedder, works table, bank, disposition.")] = None,
     works: Annotated[Path | None, typer.Option(help="Works table, CSV or parquet: who made which file.")] = None,
-    embedder: Annotated[str, typer.Option(help="Embedder, in place of the recipe's: mini, clip:ARCH/TAG.")] = "",
+    embedder: Annotated[
+        str, typer.Option(help="Embedder, in place of the recipe's: mini, clip:ARCH/TAG, sscd:FILE, onnx:FILE.")
+    ] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an index that is there.")] = False,
     settings_file: SettingsFile = None,
     as_json: AsJson = False,
@@ -58,7 +65,8 @@ def build(
 
 def _report_document(report: "BuildReport") -> dict[str, Any]:
     unreadable = [{"file": file, "error": error} for file, error in report.unreadable]
-    return {"resumed": report.resumed, "left_out": report.left_out, "unreadable": unreadable, "faint": report.faint}
+    counts = {"resumed": report.resumed, "left_out": report.left_out, "background_left_out": report.hidden}
+    return counts | {"unreadable": unreadable, "faint": report.faint}
 
 
 def _show_report(target: Path, report: "BuildReport") -> None:
@@ -69,6 +77,10 @@ def _show_report(target: Path, report: "BuildReport") -> None:
     )
     if report.left_out:
         console.print(f"{report.left_out} other files left out (not named like images, or not in the works table)")
+    if report.hidden:
+        aside().print(
+            f"{report.hidden} pictures left out of the background: they are works, or nearly, and would hide them"
+        )
     if report.faint:
         some = ", ".join(report.faint[:_SHOWN_FAINT]) + (" ..." if len(report.faint) > _SHOWN_FAINT else "")
         aside().print(
@@ -94,10 +106,13 @@ def show(
     Exit codes: 0, or 1 where there is no index that can be trusted.
     """
     from guardrail.index import FolderIndex
+    from guardrail.index.calibrated import read_calibration
 
     header = FolderIndex(target).header
+    calibration = read_calibration(target, header)
     if as_json:
-        print_json(_header_document(header))
+        document = calibration_document(calibration, header.works) if calibration else None
+        print_json(_header_document(header) | {"calibration": document})
         return
     table = Table("field", "value", box=None, show_header=False)
     for name, value in _header_document(header).items():
@@ -105,7 +120,31 @@ def show(
             name,
             "\n".join(f"{key}: {inner}" for key, inner in value.items()) if isinstance(value, dict) else str(value),
         )
+    for name, value in _calibration_rows(calibration, header.works):
+        table.add_row(name, value)
     Console(highlight=False).print(table)
+
+
+def _calibration_rows(calibration: Calibration | None, works: int) -> list[tuple[str, str]]:
+    """What a person wants to know of a calibration: which, when, on what, how sure, and whether it still holds."""
+    if calibration is None:
+        return [("calibration", "none: these limits are the shipped ones; fit them with guardrail index calibrate")]
+    rates = "\n".join(
+        f"{alarms.decision}: {alarms.asked:g} of pictures asked, {alarms.held_out} of {alarms.pictures} measured "
+        f"(95 %: {alarms.low:.2%} to {alarms.high:.2%})"
+        for alarms in calibration.false_alarms
+    )
+    holds = f"fitted at {calibration.works} works, stale from {calibration.stale_at_works}"
+    if calibration.is_stale(works):
+        times = works / calibration.works
+        holds = f"STALE: {holds}, and there are {works}: false alarms are about {times:.1f} times those asked"
+    return [
+        ("calibration", calibration.id),
+        ("calibrated_at", calibration.at.isoformat()),
+        ("calibrated_on", f"{calibration.background.pictures} pictures"),
+        ("false_alarms", rates),
+        ("calibration holds", holds),
+    ]
 
 
 def _header_document(header: IndexHeader) -> dict[str, Any]:
@@ -117,15 +156,21 @@ def verify(
     target: Annotated[Path, typer.Argument(help="Folder of the index.")],
     as_json: AsJson = False,
 ) -> None:
-    """Check every file of an index against its manifest.
+    """Check every file of an index against its manifest, and its calibration against the index.
 
     Example: guardrail index verify my-index
 
     Exit codes: 0 all files as they were written, 1 some are missing, cut or edited (each is named).
     """
     from guardrail.index import verify_index
+    from guardrail.index.calibrated import read_calibration
 
-    header, damages = verify_index(target)
+    header, found = verify_index(target)
+    damages: list[IndexDamaged | CalibrationUnfit] = list(found)
+    try:
+        read_calibration(target, header)
+    except CalibrationUnfit as error:
+        damages.append(error)
     if as_json:
         damaged = [{"file": damage.args[0], "found": damage.args[1], "expected": damage.args[2]} for damage in damages]
         print_json({"snapshot": header.snapshot, "works": header.works, "damaged": damaged})

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from guardrail.desk.demo_run import DemoImage, DemoRun
-from guardrail.records import CheckFailed, Decision
+from guardrail.desk.match_picture import draw_match, telling_match
+from guardrail.records import CheckFailed, Decision, GeometryMatch, Unproved
 
 __all__ = ["write_report"]
 
@@ -56,6 +57,7 @@ def _card(one: DemoImage) -> dict[str, Any]:
         "generated": _png_uri(one.pixels),
         "nearest": _uri(one.nearest_preview, "jpeg") if one.nearest_preview else None,
         "work": near.work if near else None,
+        "region": _region(one),
         "explanation": verdict.explanation,
         "signals": _signals(one),
         "credits": verdict.credits,
@@ -66,6 +68,19 @@ def _card(one: DemoImage) -> dict[str, Any]:
     }
 
 
+def _region(one: DemoImage) -> tuple[str, str] | None:
+    """The picture of where the nearest work lies in the image, and what it shows; None where nothing says where."""
+    near = one.verdict.nearest[0] if one.verdict.nearest else None
+    found = telling_match(one.verdict.evidence, near.work) if near else None
+    if found is None or one.nearest_preview is None:
+        return None
+    if isinstance(found, GeometryMatch):
+        caption = f"where the work lies in the image; {found.inliers} matching points cover {found.overlap:.0%} of it"
+    else:
+        caption = f"the tiles that agree: {found.signal} similarity {found.similarity:.3f}"
+    return _png_uri(np.asarray(draw_match(one.pixels, one.nearest_preview, found))), caption
+
+
 def _signals(one: DemoImage) -> list[tuple[str, str, bool]]:
     """Name, value and whether it reached a limit, of the strongest measurement of each signal on the nearest work."""
     near = one.verdict.nearest[0] if one.verdict.nearest else None
@@ -73,6 +88,9 @@ def _signals(one: DemoImage) -> list[tuple[str, str, bool]]:
     for found in one.verdict.evidence:
         if isinstance(found, CheckFailed):
             rows[found.check] = (found.check, "could not say", True)
+        elif isinstance(found, Unproved):
+            if near and found.work == near.work:
+                rows.setdefault("closer look", ("closer look", "no region found again", False))
         elif near and found.work == near.work:
             rows.setdefault(str(found.signal), (str(found.signal), _value(found), True))
     if near:
@@ -81,6 +99,8 @@ def _signals(one: DemoImage) -> list[tuple[str, str, bool]]:
 
 
 def _value(measured: Any) -> str:
+    if isinstance(measured, GeometryMatch):
+        return f"{measured.inliers} points"
     similarity, bits = getattr(measured, "similarity", None), getattr(measured, "distance_bits", None)
     if similarity is not None:
         return f"{similarity:.3f}"

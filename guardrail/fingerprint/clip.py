@@ -18,6 +18,7 @@ from torch.nn import functional
 from guardrail.errors import EmbedderUnknown, WeightsUnusable
 from guardrail.fingerprint.devices import exact_arithmetic, resolve_device, to_host
 from guardrail.fingerprint.embedders import chunks, squashed
+from guardrail.fingerprint.model_files import WHERE_MODELS_LIE
 from guardrail.records import EmbedderSpec, SimilarityLimit
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ class OpenClipEmbedder:
     shipped_limit = SimilarityLimit()
     """Never reached: CLIP similarities differ from model to model, so there is no limit before a calibration."""
 
+    shipped_tile_limit = SimilarityLimit()
+    """As for whole pictures."""
+
     def __init__(self, named: str, device: str = "auto") -> None:
         """Load a model.
 
@@ -53,6 +57,7 @@ class OpenClipEmbedder:
         architecture, _, weights = named.partition("/")
         if not weights or architecture not in open_clip.list_models():
             raise EmbedderUnknown(f"clip:{named}", "clip:<arch>/<tag or path>, arch one of open_clip.list_models()")
+        self._architecture = architecture
         self._device = torch.device(resolve_device(device))
         checkpoint, tag_settings = _checkpoint(architecture, weights)
         self._model = _loaded(architecture, checkpoint, tag_settings).to(self._device)
@@ -83,6 +88,12 @@ class OpenClipEmbedder:
         rows = [np.empty((0, self.spec.dimensions), np.float32)]
         return np.concatenate(rows + [to_host(self._vectors(chunk)) for chunk in chunks(pictures, _CLIP_CHUNK)])
 
+    def embed_words(self, words: Sequence[str]) -> NDArray[np.float32]:
+        """Embed N short descriptions, cut to the context length: float32 (N, D), unit length, in host memory."""
+        tokens = open_clip.get_tokenizer(self._architecture)(list(words)).to(self._device)
+        with exact_arithmetic(self._device):
+            return to_host(functional.normalize(self._model.encode_text(tokens).to(torch.float32), dim=1))
+
     def _vectors(self, pictures: Sequence[torch.Tensor]) -> torch.Tensor:
         """Unit vectors of one chunk: float32 (N, D) on the device."""
         with exact_arithmetic(self._device):
@@ -97,7 +108,9 @@ def _checkpoint(architecture: str, weights: str) -> tuple[Path, dict[str, Any]]:
     settings = open_clip.get_pretrained_cfg(architecture, weights)
     if not settings:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)) or "none"
-        raise WeightsUnusable(weights, "neither a file nor a tag", f"a checkpoint, or a tag of {architecture}: {tags}")
+        raise WeightsUnusable(
+            weights, "neither a file nor a tag", f"a checkpoint, {WHERE_MODELS_LIE}, or a tag of {architecture}: {tags}"
+        )
     try:
         return Path(open_clip.download_pretrained(settings)), settings
     except Exception as error:  # the hub, the network and the cache fail in many ways; all mean there are no weights

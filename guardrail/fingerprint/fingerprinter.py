@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from guardrail.carriers import Fingerprints, ImageBatch
+from guardrail.carriers import Fingerprints, ImageBatch, Look
 from guardrail.errors import ImageUnreadable
 from guardrail.fingerprint.devices import exact_arithmetic, resolve_device, to_host
+from guardrail.fingerprint.looks import seen_by
 from guardrail.fingerprint.pdq import hash_pdq
 from guardrail.fingerprint.phash import hash_phash
 from guardrail.protocols import Embedder
@@ -29,10 +30,20 @@ _DEVICE_CHUNK_PX = 64 * 1024 * 1024  # pixels hashed at once on an accelerator: 
 _UNIT_LENGTH_TOLERANCE = 1e-3  # float32 rounding of a norm is 1e-6; more is an embedder that forgot to normalise
 
 
+_WHOLE = Look("identity", None)
+
+
 class Fingerprinter:
     """Makes the fingerprints of a batch: digests, PDQ and pHash in eight views, and embeddings."""
 
-    def __init__(self, copy: Embedder, clip: Embedder | None = None, device: str = "auto", batch: int = 16) -> None:
+    def __init__(
+        self,
+        copy: Embedder,
+        clip: Embedder | None = None,
+        device: str = "auto",
+        batch: int = 16,
+        looks: Sequence[Look] = (),
+    ) -> None:
         """Set up with loaded embedders.
 
         Args:
@@ -40,12 +51,14 @@ class Fingerprinter:
             clip: makes the CLIP embeddings, or None to leave them out.
             device: where hashes are made, a torch device name or `auto`; embedders have their own.
             batch: pictures handed on at a time, >= 1.
+            looks: further looks of the copy descriptor, at turned views and tiles; each costs as much as the whole.
 
         Raises:
             SettingsInvalid: there is no such device.
         """
         self.copy = copy
         self.clip = clip
+        self.looks = tuple(looks)
         self._batch = batch
         wanted = torch.device(resolve_device(device))
         # pHash needs float64, which MPS has not; either hash takes a CPU about a millisecond
@@ -61,22 +74,28 @@ class Fingerprinter:
             Fingerprints of N rows. A picture that came with a failure, or in which any check failed, has its
             `failures` entry set and zeros everywhere else.
         """
-        sheet = _Sheet.of(batch, self.copy.spec.dimensions, self.clip.spec.dimensions if self.clip else None)
+        clip_dimensions = self.clip.spec.dimensions if self.clip else None
+        sheet = _Sheet.of(batch, self.copy.spec.dimensions, clip_dimensions, self.looks)
         with exact_arithmetic(self._device):
             for row in sheet.standing():
                 self._try(sheet, "pixels", [row], sheet.put_digests)
             for rows in self._hash_chunks(sheet):
                 self._try(sheet, "hashes", rows, lambda rows: sheet.put_hashes(rows, self._device))
         self._embed(sheet, "copy", self.copy, sheet.copy)
+        if sheet.copy_looks is not None:
+            for at, look in enumerate(self.looks):
+                self._embed(sheet, "copy", self.copy, sheet.copy_looks[:, at], look)
         if self.clip is not None and sheet.clip is not None:
             self._embed(sheet, "clip", self.clip, sheet.clip)
         return sheet.fingerprints()
 
-    def _embed(self, sheet: _Sheet, check: str, embedder: Embedder, into: NDArray[np.float32]) -> None:
+    def _embed(
+        self, sheet: _Sheet, check: str, embedder: Embedder, into: NDArray[np.float32], look: Look = _WHOLE
+    ) -> None:
         standing = sheet.standing()
         for start in range(0, len(standing), self._batch):
             rows = standing[start : start + self._batch]
-            self._try(sheet, check, rows, lambda rows: sheet.put_vectors(rows, embedder, into))
+            self._try(sheet, check, rows, lambda rows: sheet.put_vectors(rows, embedder, into, look))
 
     def _hash_chunks(self, sheet: _Sheet) -> list[list[int]]:
         """Rows to hash together: of one size, and few enough for the device."""
@@ -140,9 +159,13 @@ class _Sheet:
     phash: NDArray[np.uint8]
     copy: NDArray[np.float32]
     clip: NDArray[np.float32] | None
+    looks: tuple[Look, ...]
+    copy_looks: NDArray[np.float32] | None
 
     @classmethod
-    def of(cls, batch: ImageBatch, copy_dimensions: int, clip_dimensions: int | None) -> _Sheet:
+    def of(
+        cls, batch: ImageBatch, copy_dimensions: int, clip_dimensions: int | None, looks: tuple[Look, ...]
+    ) -> _Sheet:
         """An empty sheet, with the failures that the pictures brought along."""
         count = len(batch)
         return cls(
@@ -154,6 +177,8 @@ class _Sheet:
             phash=np.zeros((count, len(VIEWS), 8), np.uint8),
             copy=np.zeros((count, copy_dimensions), np.float32),
             clip=None if clip_dimensions is None else np.zeros((count, clip_dimensions), np.float32),
+            looks=looks,
+            copy_looks=np.zeros((count, len(looks), copy_dimensions), np.float32) if looks else None,
         )
 
     def standing(self) -> list[int]:
@@ -178,9 +203,9 @@ class _Sheet:
         self.phash[rows] = to_host(hash_phash(pixels))
         self.pdq[rows], self.pdq_quality[rows] = to_host(pdq), to_host(quality)
 
-    def put_vectors(self, rows: list[int], embedder: Embedder, into: NDArray[np.float32]) -> None:
-        """Fill in an embedder's vectors of some rows, once they are what the embedder promised."""
-        vectors = embedder.embed([self.pixels(row) for row in rows])
+    def put_vectors(self, rows: list[int], embedder: Embedder, into: NDArray[np.float32], look: Look) -> None:
+        """Fill in an embedder's vectors of some rows by one look, once they are what the embedder promised."""
+        vectors = embedder.embed([seen_by(look, self.pixels(row)) for row in rows])
         expected = (len(rows), into.shape[1])
         if vectors.shape != expected:
             raise ValueError(f"embedder {embedder.spec.name!r} returned shape {vectors.shape}, expected {expected}")
@@ -193,7 +218,7 @@ class _Sheet:
         """Record why a row has no fingerprint, and clear what it had."""
         self.failures[row] = CheckFailed(check=check, image=self.batch.pictures[row].name, error=reason)
         self.pixels_sha256[row] = None
-        for column in (self.pdq, self.pdq_quality, self.phash, self.copy, self.clip):
+        for column in (self.pdq, self.pdq_quality, self.phash, self.copy, self.clip, self.copy_looks):
             if column is not None:
                 column[row] = 0
 
@@ -208,4 +233,6 @@ class _Sheet:
             phash=self.phash,
             copy=self.copy,
             clip=self.clip,
+            looks=self.looks,
+            copy_looks=self.copy_looks,
         )

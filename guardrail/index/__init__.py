@@ -1,7 +1,8 @@
 """Fingerprints in, neighbours out: builds, checks and searches an index; the only room that imports faiss."""
 
-from guardrail.index.build import Builder, BuildReport, Recipe, build_index, find_images
+from guardrail.index.build import Builder, BuildReport, build_index, find_images
 from guardrail.index.folder import FolderIndex, verify_index
+from guardrail.index.recipe import Recipe
 from guardrail.index.works import WorkRow, read_works
 
 __all__ = [

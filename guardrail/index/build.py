@@ -4,63 +4,40 @@ import contextlib
 import io
 import json
 import shutil
-import tomllib
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ValidationError
 
 from guardrail.carriers import Fingerprints, ImageBatch, Picture
-from guardrail.errors import IndexExists, IndexUnwritable, NothingToIndex, SettingsInvalid
+from guardrail.errors import IndexExists, IndexUnwritable, NothingToIndex
 from guardrail.index.layout import MANIFEST, sync_folder, write_manifest, write_synced
+from guardrail.index.recipe import Recipe
 from guardrail.index.works import WorkRow, unnamed_work
-from guardrail.records import Disposition, EmbedderSpec, Limits, Work
+from guardrail.records import EmbedderSpec, Limits, Normalisation, Sampling, Work
 
-__all__ = ["BuildReport", "Builder", "Recipe", "build_index", "find_images"]
+__all__ = ["BuildReport", "Builder", "build_index", "find_images"]
 
 _CHUNK_FILES = 64  # an interruption costs at most this many fingerprints
 _PROOF_SIDE_PX = 32
 _PREVIEW_SIDE_PX = 192
 _PREVIEW_QUALITY = 85
-_ARRAYS = ("pdq", "phash", "copy", "clip", "pixels")
-
-
-class Recipe(BaseModel, frozen=True, extra="forbid"):
-    """How an index is made. Written as TOML; every field may be left out."""
-
-    embedder: str = "mini"
-    clip: str = ""
-    works: str = ""
-    bank: str = "default"
-    disposition: Disposition = Disposition.PROTECT
-    unlisted: Literal["index", "skip"] = "index"
-
-    @classmethod
-    def from_file(cls, path: Path) -> "Recipe":
-        """Read a recipe.
-
-        Raises:
-            SettingsInvalid: it cannot be read, is not TOML, or says something unknown.
-        """
-        try:
-            return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
-            raise SettingsInvalid(str(path), str(error)) from error
+_ARRAYS = ("pdq", "phash", "copy", "tiles", "clip", "pixels")
 
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
     """What a build did: counts, each file that could not be indexed with the reason, and `faint` ones.
 
-    A faint work has too little in it to be told from others by its hash: a blank page, a thin line.
+    A faint work has too little in it to be told from others by its hash: a blank page, a thin line. `hidden` counts the
+    pictures that were left out of the background because they are works, or nearly.
     """
 
     works: int
@@ -69,6 +46,7 @@ class BuildReport:
     faint: tuple[str, ...]
     left_out: int
     snapshot: str
+    hidden: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +55,14 @@ class Builder:
 
     Attributes:
         read: opens a file as a `Picture`; one that cannot be read comes back with a failure.
-        fingerprint: the fingerprinter, made to `embedders` and `hashes`.
+        fingerprint: the fingerprinter, made to `embedders` and `hashes`, with the looks that `sampling` gives works.
         embedders: the specification of the vectors.
         hashes: the versions of the hashes.
         limits: the limits that hold before calibration.
+        sampling: where the copy descriptor looks.
+        normalisation: how similarities are normalised, or None for not at all.
+        background: float32 (B, D), unit length copy descriptors of the background, with `normalisation`.
+        background_below: a background picture as near as this to a work, by cosine, would hide copies: it is left out.
     """
 
     read: Callable[[Path], Picture]
@@ -88,12 +70,32 @@ class Builder:
     embedders: Mapping[str, EmbedderSpec]
     hashes: Mapping[str, str]
     limits: Limits
+    sampling: Sampling = field(default_factory=Sampling)
+    normalisation: Normalisation | None = None
+    background: NDArray[np.float32] | None = None
+    background_below: float = 1.0
+
+    def apart_from(self, works: NDArray[np.float32]) -> tuple["Builder", int]:
+        """This builder with the background that is no work (N, D), and how many of its pictures were left out.
+
+        Raises:
+            NothingToIndex: none are left.
+        """
+        if self.background is None or self.normalisation is None:
+            return self, 0
+        chunks = range(0, len(self.background), _CHUNK_FILES)
+        near = [self.background[at : at + _CHUNK_FILES] @ works.T for at in chunks]
+        kept = self.background[np.concatenate([some.max(1) for some in near]) < self.background_below]
+        if not len(kept):
+            raise NothingToIndex("background", "all of its pictures are as near to a work as copies are")
+        how = Normalisation(background=len(kept), nearest=min(self.normalisation.nearest, len(kept)))
+        return replace(self, background=kept, normalisation=how), len(self.background) - len(kept)
 
     @property
     def specification(self) -> dict[str, Any]:
         """What fingerprints must have in common to lie in one index."""
         specs = {name: spec.model_dump(mode="json") for name, spec in self.embedders.items()}
-        return {"embedders": specs, "hashes": dict(self.hashes)}
+        return {"embedders": specs, "hashes": dict(self.hashes), "sampling": self.sampling.model_dump(mode="json")}
 
 
 def find_images(source: Path) -> tuple[list[str], int]:
@@ -146,6 +148,7 @@ def build_index(
         if not gathered.rows:
             shutil.rmtree(partial)
             raise NothingToIndex(str(source), f"{len(gathered.unreadable)} unreadable files")
+        builder, hidden = builder.apart_from(gathered.arrays["copy"])
         snapshot = _assemble(target, gathered, builder, overwrite=overwrite)
         shutil.rmtree(partial)
     except OSError as error:
@@ -154,7 +157,7 @@ def build_index(
     faint = tuple(
         row["file"] for row, quality in zip(gathered.rows, gathered.qualities, strict=True) if quality < least
     )
-    return BuildReport(len(gathered.rows), resumed, tuple(gathered.unreadable), faint, left_out, snapshot)
+    return BuildReport(len(gathered.rows), resumed, tuple(gathered.unreadable), faint, left_out, snapshot, hidden)
 
 
 def _require_free(source: Path, target: Path, *, overwrite: bool) -> None:
@@ -241,6 +244,8 @@ def _write_chunk(chunk: Path, source: Path, names: list[str], builder: Builder) 
     }
     if prints.clip is not None:
         arrays["clip"] = prints.clip
+    if prints.copy_looks is not None:
+        arrays["tiles"] = prints.copy_looks
     whole = io.BytesIO()
     np.savez(whole, allow_pickle=False, entries=np.array(json.dumps(entries)), **arrays)
     unfinished = chunk.with_suffix(".tmp")
@@ -330,6 +335,8 @@ def _assemble(target: Path, gathered: _Gathered, builder: Builder, *, overwrite:
         fresh.mkdir(parents=True)
         for name, array in gathered.arrays.items():
             _save_array(fresh / f"{name}.npy", array)
+        if builder.background is not None:
+            _save_array(fresh / "background.npy", builder.background)
         starts = np.cumsum([0, *(len(preview) for preview in gathered.previews)], dtype=np.int64)
         _save_array(fresh / "previews.npy", starts)
         write_synced(fresh / "previews.bin", b"".join(gathered.previews))
@@ -353,6 +360,7 @@ def _header(gathered: _Gathered, builder: Builder) -> dict[str, Any]:
         "works": len(gathered.rows),
         "banks": banks,
         **builder.specification,
+        "normalisation": builder.normalisation.model_dump(mode="json") if builder.normalisation else None,
         "limits": builder.limits.model_dump(mode="json"),
         "built_at": datetime.now(UTC).isoformat(),
         "unreadable": len(gathered.unreadable),

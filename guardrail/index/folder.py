@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from guardrail.carriers import Fingerprints
 from guardrail.errors import IndexDamaged
+from guardrail.index.calibrated import calibrated_limits
 from guardrail.index.layout import file_entry, read_manifest
-from guardrail.index.shelf import Shelf
-from guardrail.records import Disposition, IndexHeader, Neighbour, Signal, View, Work
+from guardrail.index.shelf import Near, Shelf, Vectors
+from guardrail.records import Disposition, IndexHeader, Neighbour, Signal, Work, tiles_of
 
 __all__ = ["FolderIndex", "verify_index"]
 
@@ -59,11 +60,14 @@ class FolderIndex:
     Raises:
         IndexMissing: there is no index in that folder.
         IndexDamaged: a file is missing, cut or edited.
+        CalibrationUnfit: the calibration beside it was edited, or is another index's.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.header, files = read_manifest(self.folder)
+        if (limits := calibrated_limits(self.folder, self.header)) is not None:
+            self.header = self.header.model_copy(update={"limits": limits})
         small = sum(entry["bytes"] for entry in files.values()) <= _CHECKED_AT_OPEN_BYTES
         for name, expected in files.items():
             for damage in _damage_of(self.folder / name, expected, checksum=small or name not in _READ_IN_PART):
@@ -72,9 +76,7 @@ class FolderIndex:
         self._pixels = self._array("pixels", np.uint8, 32, 32, 3)
         self._starts = self._array("previews", np.int64, rows=self.header.works + 1)
         self._codes = {Signal.PDQ: self._array("pdq", np.uint8, 32), Signal.PHASH: self._array("phash", np.uint8, 8)}
-        self._vectors = {
-            Signal(name): self._unit_vectors(name, spec.dimensions) for name, spec in self.header.embedders.items()
-        }
+        self._vectors = self._read_vectors()
         self._shelves: tuple[Shelf, ...] = ()
         self._shelved_until: datetime | None = None
 
@@ -107,10 +109,21 @@ class FolderIndex:
             raise IndexDamaged(str(path), f"{array.dtype} {array.shape}", f"{np.dtype(dtype)} {expected}")
         return array
 
-    def _unit_vectors(self, name: str, dimensions: int) -> NDArray[np.float32]:
-        vectors: NDArray[np.float32] = self._array(name, np.float32, dimensions)
+    def _read_vectors(self) -> Vectors:
+        specs = self.header.embedders
+        wholes = {Signal(name): self._unit_vectors(name, spec.dimensions) for name, spec in specs.items()}
+        regions = tiles_of(self.header.sampling.tiles)
+        tiles = self._unit_vectors("tiles", len(regions), specs["copy"].dimensions) if regions else None
+        how = self.header.normalisation
+        if how is None:
+            return Vectors(wholes, tiles, regions)
+        background = self._unit_vectors("background", specs["copy"].dimensions, rows=how.background)
+        return Vectors(wholes, tiles, regions, background, how.nearest)
+
+    def _unit_vectors(self, name: str, *shape: int, rows: int | None = None) -> NDArray[np.float32]:
+        vectors: NDArray[np.float32] = self._array(name, np.float32, *shape, rows=rows)
         for start in range(0, len(vectors), _ROWS_AT_A_TIME):
-            lengths = np.linalg.norm(vectors[start : start + _ROWS_AT_A_TIME], axis=1)
+            lengths = np.linalg.norm(vectors[start : start + _ROWS_AT_A_TIME], axis=-1)
             if not np.allclose(lengths, 1, atol=_LENGTH_WITHIN):  # NaN is not close to anything
                 raise IndexDamaged(str(self.folder / f"{name}.npy"), "vectors of another length", "unit vectors")
         return vectors
@@ -126,12 +139,23 @@ class FolderIndex:
         if sought:
             for shelf in shelves:
                 for row, near in zip(sought, shelf.search(prints, sought, limit), strict=True):
-                    found[row] += [self._neighbour(*one) for one in near]
+                    found[row] += [self._neighbour(one) for one in near]
         return tuple(tuple(near) for near in found)
 
-    def _neighbour(self, row: int, signal: Signal, similarity: float | None, bits: int | None, view: View) -> Neighbour:
-        work = self.works[row]
-        return Neighbour(work=work, row=row, signal=signal, similarity=similarity, distance_bits=bits, view=view)
+    def nearest_to(self, role: str, vector: NDArray[np.float32], limit: int) -> tuple[tuple[Work, float], ...]:
+        """The works nearest to a vector, with their cosine similarity: for looking a bank through, not for judging.
+
+        Args:
+            role: `copy` or `clip`, one that the header lists.
+            vector: float32 (D,), unit length, of that embedder.
+            limit: how many works, at most; all banks and dispositions count.
+        """
+        similarities = self._vectors.wholes[Signal(role)] @ vector
+        order = np.argsort(-similarities, kind="stable")[:limit]
+        return tuple((self.works[row], float(similarities[row])) for row in order)
+
+    def _neighbour(self, near: Near) -> Neighbour:
+        return Neighbour(work=self.works[near.row], **near._asdict())
 
     def _same(self, signal: Signal, digest: str | None) -> list[Neighbour]:
         """Every work with these very bytes or pixels: none may be crowded out by others."""

@@ -4,6 +4,8 @@ MANIFEST.json     header, and size and sha256 of every other file; `snapshot` is
 rows.jsonl        one line a row: the work, its file, sha256 of the file's bytes and of its pixels
 pdq.npy           uint8 (N, 32)         phash.npy   uint8 (N, 8)
 copy.npy          float32 (N, D)        clip.npy    float32 (N, E), where the recipe asks for it
+tiles.npy         float32 (N, T, D)     copy descriptors of the works' tiles, where the recipe asks for them
+background.npy    float32 (B, D)        copy descriptors of the background, where similarities are normalised
 pixels.npy        uint8 (N, 32, 32, 3)  the works, small, for proof
 previews.bin      JPEG files end to end; previews.npy  int64 (N + 1,) where each starts
 unreadable.jsonl  one line for each file that could not be indexed, with the reason
@@ -72,6 +74,8 @@ def write_manifest(folder: Path, header: Mapping[str, Any]) -> str:
 def _require_files(path: Path, files: Mapping[str, Any], header: IndexHeader) -> None:
     """Require that the manifest vouches for every file that is read, and for none elsewhere."""
     needed = {*_FILES, *(f"{role}.npy" for role in header.embedders)}
+    needed |= {"tiles.npy"} if header.sampling.tiles > 1 else set()
+    needed |= {"background.npy"} if header.normalisation else set()
     if set(files) != needed:
         raise IndexDamaged(str(path), f"the files {sorted(files)}", f"the files {sorted(needed)}")
     if header.works < 1:

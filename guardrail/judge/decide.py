@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from guardrail.judge.gather import limit_of, nearest_works, reached
+from guardrail.judge.explain import explanation
+from guardrail.judge.gather import nearest_works, reached
+from guardrail.judge.proofs import Proofs
 from guardrail.records import (
-    BitsLimit,
     CheckFailed,
     CopyMatch,
     Credit,
@@ -14,13 +15,14 @@ from guardrail.records import (
     Disposition,
     Evidence,
     ExactMatch,
-    HashMatch,
+    GeometryMatch,
     Limits,
     MatchEvidence,
     Neighbour,
     PixelMatch,
-    SimilarityLimit,
+    Signal,
     Timings,
+    Unproved,
     Verdict,
     Work,
 )
@@ -30,6 +32,7 @@ __all__ = ["Findings", "decide", "graver"]
 
 _NEAREST_IN_VERDICT = 5  # C2PA assertions grow by 60 bytes a neighbour, and nobody reads further
 _NO_RULE = "no rule covers this"
+_UNCONFIRMED = "likeness that a closer look does not confirm"
 _NOTHING_NEAR = "nothing protected is near"
 _GENERIC = "generic imagery"
 _CREDITED = "licensed work, credited"
@@ -55,7 +58,7 @@ class _Opinion(NamedTuple):
 
     decision: Decision
     rule: str
-    evidence: Evidence | None
+    evidence: MatchEvidence | CheckFailed | None
     place: int = 0
 
     @property
@@ -66,8 +69,10 @@ class _Opinion(NamedTuple):
 
 def decide(about: Findings, policy: Policy) -> Verdict:
     """Judge one image: the most severe opinion on its evidence wins, the earlier rule of equally severe ones."""
-    standing = {id(found): _standing(found, about.at) for found in about.evidence}
-    counted = [found for found in about.evidence if standing[id(found)] is not None or isinstance(found, CheckFailed)]
+    spoken = [found for found in about.evidence if not isinstance(found, Unproved)]
+    proofs = Proofs.among(about.evidence, about.limits)
+    standing = {id(found): _standing(found, about.at) for found in spoken}
+    counted = [found for found in spoken if standing[id(found)] is not None or isinstance(found, CheckFailed)]
     matches = [found for found in counted if not isinstance(found, CheckFailed)]
     protected = [found for found in matches if standing[id(found)] is Disposition.PROTECT]
     others = [(found, standing[id(found)]) for found in matches if standing[id(found)] is not Disposition.PROTECT]
@@ -79,10 +84,10 @@ def decide(about: Findings, policy: Policy) -> Verdict:
     ]
     blank = any(found.check == "pdq_quality" for found in failed)
     telling = [found for found in weighed if not (blank and isinstance(found, CopyMatch))]
-    opinions = [opinion for found in (*failed, *telling) if (opinion := _opinion(found, policy, about.limits))]
+    opinions = [opinion for found in (*failed, *telling) if (opinion := _opinion(found, policy, proofs))]
     owed = [found for found, what in others if what is Disposition.CREDIT]
     winner = max(opinions, key=lambda opinion: opinion.weight, default=_quiet(owed, generic))
-    return _verdict(about, policy, winner, owed)
+    return _verdict(about, policy, winner, owed, proofs)
 
 
 def graver(verdict: Verdict, bare: Verdict) -> Verdict:
@@ -96,7 +101,7 @@ def graver(verdict: Verdict, bare: Verdict) -> Verdict:
     return bare.model_copy(update=own)
 
 
-def _standing(found: Evidence, at: datetime) -> Disposition | None:
+def _standing(found: MatchEvidence | CheckFailed, at: datetime) -> Disposition | None:
     return None if isinstance(found, CheckFailed) else found.work.standing(at)
 
 
@@ -105,9 +110,10 @@ def _explained_away(
 ) -> bool:
     """Whether a work we need not protect is as near by the same signal.
 
-    Generic imagery explains any likeness but an exact one; a licensed work only what would merely be flagged.
+    Generic imagery explains any likeness but an exact one; a licensed work only what would merely be flagged. A part of
+    the image that holds a work is not explained by what another part holds.
     """
-    if isinstance(found, ExactMatch):
+    if isinstance(found, ExactMatch | GeometryMatch) or found.signal is Signal.TILE:
         return False
     merely_flagged = reached(found, limits) is Decision.FLAG
     return any(
@@ -120,26 +126,34 @@ def _explained_away(
 
 def _nearness(found: MatchEvidence) -> float:
     """Higher is nearer, comparable within one signal only."""
+    if isinstance(found, GeometryMatch):
+        return float(found.inliers)
     bits = getattr(found, "distance_bits", 0)
     return float(getattr(found, "similarity", -bits))
 
 
-def _opinion(found: Evidence, policy: Policy, limits: Limits) -> _Opinion | None:
-    """The opinion of the first rule that fits; where none does, a failed check blocks, and so does a copy."""
-    grave = isinstance(found, CheckFailed | ExactMatch) or reached(found, limits) is Decision.BLOCK
+def _opinion(found: MatchEvidence | CheckFailed, policy: Policy, proofs: Proofs) -> _Opinion | None:
+    """The opinion of the first rule that fits; where none does, a failed check blocks, and so does a copy.
+
+    What a closer look lowered is flagged at least, whatever the rules say of flags.
+    """
+    lowered = not isinstance(found, CheckFailed) and proofs.lowers(found)
+    grave = isinstance(found, CheckFailed | ExactMatch) or proofs.reached(found) is Decision.BLOCK
     rules = policy.rules if isinstance(found, CheckFailed) else policy.banks.get(found.work.bank, policy.rules)
     for place, rule in enumerate(rules):
-        if _fits(rule, found, limits):
+        if _fits(rule, found, proofs) and not (lowered and rule.decision is Decision.ACCEPT):
             return _Opinion(rule.decision, rule.name, found, place)
+    if lowered:
+        return _Opinion(Decision.FLAG, _UNCONFIRMED, found, len(rules))
     return _Opinion(Decision.BLOCK, _NO_RULE, found, len(rules)) if grave else None
 
 
-def _fits(rule: Rule, found: Evidence, limits: Limits) -> bool:
+def _fits(rule: Rule, found: MatchEvidence | CheckFailed, proofs: Proofs) -> bool:
     if rule.evidence != found.kind:
         return False
     if isinstance(found, CheckFailed):
         return rule.signal in (None, found.check)
-    return rule.signal in (None, str(found.signal)) and reached(found, limits).severity >= rule.reaching.severity
+    return rule.signal in (None, str(found.signal)) and proofs.reached(found).severity >= rule.reaching.severity
 
 
 def _quiet(owed: list[MatchEvidence], generic: list[MatchEvidence]) -> _Opinion:
@@ -151,7 +165,7 @@ def _quiet(owed: list[MatchEvidence], generic: list[MatchEvidence]) -> _Opinion:
     return _Opinion(Decision.ACCEPT, _NOTHING_NEAR, None)
 
 
-def _verdict(about: Findings, policy: Policy, winner: _Opinion, owed: list[MatchEvidence]) -> Verdict:
+def _verdict(about: Findings, policy: Policy, winner: _Opinion, owed: list[MatchEvidence], proofs: Proofs) -> Verdict:
     works = {(found.work.bank, found.work.work_id): found.work for found in owed}
     released = winner.decision is Decision.ACCEPT
     return Verdict(
@@ -161,15 +175,22 @@ def _verdict(about: Findings, policy: Policy, winner: _Opinion, owed: list[Match
         at=about.at,
         decision=winner.decision,
         rule=winner.rule,
-        explanation=_explanation(winner, about.limits),
+        explanation=explanation(winner.decision, winner.rule, winner.evidence, proofs),
         evidence=about.evidence,
-        nearest=nearest_works(about.neighbours + _proofs(about), about.limits, _NEAREST_IN_VERDICT),
+        nearest=_nearest(about, proofs),
         credits=tuple(_credit(work) for work in works.values()) if released else (),
         index_snapshot=about.index_snapshot,
         policy_sha256=policy.sha256,
         calibration=about.limits.calibration,
         timings=about.timings,
     )
+
+
+def _nearest(about: Findings, proofs: Proofs) -> tuple[Neighbour, ...]:
+    """The works to list: those of which a copy was proved first."""
+    known = about.neighbours + _proofs(about)
+    near = nearest_works(known, about.limits, len(known))
+    return tuple(sorted(near, key=lambda one: not proofs.has_proved(one.work))[:_NEAREST_IN_VERDICT])
 
 
 def _proofs(about: Findings) -> tuple[Neighbour, ...]:
@@ -184,34 +205,3 @@ def _proofs(about: Findings) -> tuple[Neighbour, ...]:
 
 def _credit(work: Work) -> Credit:
     return Credit.model_validate(work.model_dump(include=set(Credit.model_fields)))
-
-
-def _explanation(winner: _Opinion, limits: Limits) -> str:
-    """One sentence: the decision, the rule, and the measurement it rests on."""
-    done = {Decision.ACCEPT: "Accepted", Decision.FLAG: "Flagged", Decision.BLOCK: "Blocked"}[winner.decision]
-    found = winner.evidence
-    if found is None:
-        return f"{done}: {winner.rule}."
-    if isinstance(found, CheckFailed):
-        return f"{done}: {winner.rule}; check {found.check!r} on {found.image}: {found.error}."
-    work = found.work
-    by = f" by {work.creator}" if work.creator else ""
-    seen = getattr(found, "view", "identity")
-    view = "" if seen == "identity" else f", seen as {seen}"
-    named = f"{work.title or work.work_id!r}{by} (bank {work.bank}){view}"
-    return f"{done}: {winner.rule}; {_measurement(found, limits)} {named}."
-
-
-def _measurement(found: MatchEvidence, limits: Limits) -> str:
-    if isinstance(found, ExactMatch):
-        return f"the same {found.signal} as"
-    blocks = reached(found, limits) is Decision.BLOCK
-    how = "" if limits.calibration != "uncalibrated" else ", uncalibrated"
-    limit = limit_of(found.signal, limits)
-    if isinstance(found, HashMatch):
-        assert isinstance(limit, BitsLimit)
-        within = limit.block_within_bits if blocks else limit.flag_within_bits
-        return f"{found.signal} is {found.distance_bits} bits (limit {within}{how}) from"
-    assert isinstance(limit, SimilarityLimit)
-    bound = limit.block_above if blocks else limit.flag_above
-    return f"{found.signal} similarity {found.similarity:.3f} (limit {bound:.3f}{how}) with"

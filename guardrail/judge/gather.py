@@ -4,9 +4,11 @@ from guardrail.records import (
     BitsLimit,
     CheckFailed,
     CopyMatch,
+    CountLimit,
     Decision,
     Evidence,
     ExactMatch,
+    GeometryMatch,
     HashMatch,
     Limits,
     MatchEvidence,
@@ -22,6 +24,7 @@ __all__ = ["gather", "limit_of", "nearest_works", "reached"]
 _STRENGTH = (
     Signal.BYTES,
     Signal.PIXELS,
+    Signal.GEOMETRY,
     Signal.CORRELATION,
     Signal.COPY,
     Signal.TILE,
@@ -31,10 +34,10 @@ _STRENGTH = (
 )
 
 
-def limit_of(signal: Signal, limits: Limits) -> BitsLimit | SimilarityLimit:
+def limit_of(signal: Signal, limits: Limits) -> BitsLimit | CountLimit | SimilarityLimit:
     """The limit of one signal; exact matches always block."""
     exact = BitsLimit(flag_within_bits=0, block_within_bits=0)
-    by_signal: dict[Signal, BitsLimit | SimilarityLimit] = {
+    by_signal: dict[Signal, BitsLimit | CountLimit | SimilarityLimit] = {
         Signal.BYTES: exact,
         Signal.PIXELS: exact,
         Signal.PDQ: limits.pdq,
@@ -43,6 +46,7 @@ def limit_of(signal: Signal, limits: Limits) -> BitsLimit | SimilarityLimit:
         Signal.TILE: limits.tile,
         Signal.CLIP: limits.clip,
         Signal.CORRELATION: limits.correlation,
+        Signal.GEOMETRY: limits.geometry,
     }
     return by_signal[signal]
 
@@ -50,6 +54,9 @@ def limit_of(signal: Signal, limits: Limits) -> BitsLimit | SimilarityLimit:
 def reached(found: Neighbour | MatchEvidence, limits: Limits) -> Decision:
     """The decision that one measured likeness is enough for, by the limits of its signal."""
     limit = limit_of(found.signal, limits)
+    if isinstance(limit, CountLimit):
+        assert isinstance(found, GeometryMatch), "points are counted by proof, not by a search"
+        return limit.reached(found.inliers)
     if isinstance(limit, SimilarityLimit):
         similarity = getattr(found, "similarity", None)
         assert similarity is not None, f"{found.signal} is measured as a similarity"

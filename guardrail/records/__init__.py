@@ -1,18 +1,21 @@
 """The frozen records that cross rooms, in flow order: run, work, neighbour, evidence, verdict, release."""
 
-from guardrail.records.base import VIEWS, Record, Region, View
+from guardrail.records.base import VIEWS, Point, Record, Region, View
+from guardrail.records.calibration import Background, Calibration, FalseAlarms, FittedLimit, SignalLimits
 from guardrail.records.evidence import (
     CheckFailed,
     CopyMatch,
     Evidence,
     ExactMatch,
+    GeometryMatch,
     HashMatch,
     MatchEvidence,
     PixelMatch,
     SemanticMatch,
+    Unproved,
 )
-from guardrail.records.index import EmbedderSpec, IndexHeader, Neighbour, Sampling
-from guardrail.records.limits import BitsLimit, Decision, Limits, Signal, SimilarityLimit
+from guardrail.records.index import EmbedderSpec, IndexHeader, Neighbour, Normalisation, Sampling, tiles_of
+from guardrail.records.limits import BitsLimit, CountLimit, Decision, Limits, Signal, SimilarityLimit
 from guardrail.records.run import Adapter, GenerationContext
 from guardrail.records.verdict import Credit, Release, Timings, Verdict, VerifyOutcome, VerifyReport
 from guardrail.records.works import Disposition, Work
@@ -20,33 +23,44 @@ from guardrail.records.works import Disposition, Work
 __all__ = [
     "VIEWS",
     "Adapter",
+    "Background",
     "BitsLimit",
+    "Calibration",
     "CheckFailed",
     "CopyMatch",
+    "CountLimit",
     "Credit",
     "Decision",
     "Disposition",
     "EmbedderSpec",
     "Evidence",
     "ExactMatch",
+    "FalseAlarms",
+    "FittedLimit",
     "GenerationContext",
+    "GeometryMatch",
     "HashMatch",
     "IndexHeader",
     "Limits",
     "MatchEvidence",
     "Neighbour",
+    "Normalisation",
     "PixelMatch",
+    "Point",
     "Record",
     "Region",
     "Release",
     "Sampling",
     "SemanticMatch",
     "Signal",
+    "SignalLimits",
     "SimilarityLimit",
     "Timings",
+    "Unproved",
     "Verdict",
     "VerifyOutcome",
     "VerifyReport",
     "View",
     "Work",
+    "tiles_of",
 ]

@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field, PlainSerializer
 
 __all__ = [
     "VIEWS",
+    "Point",
     "Record",
     "Region",
     "Seed",
@@ -34,6 +35,13 @@ VIEWS: tuple[View, ...] = (
 
 class Record(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Base of all records: immutable, no unknown fields, no NaN (JSON would turn it into null)."""
+
+
+class Point(Record):
+    """A place in a picture, in fractions of its width and height from the upper left corner; outside 0..1 beside it."""
+
+    x: float
+    y: float
 
 
 class Region(Record):

@@ -12,7 +12,9 @@ __all__ = [
     "EmbedderSpec",
     "IndexHeader",
     "Neighbour",
+    "Normalisation",
     "Sampling",
+    "tiles_of",
 ]
 
 
@@ -40,6 +42,42 @@ class Sampling(Record):
     query_views: Literal[1, 4, 8] = 1
 
 
+_QUADRANT_SIDE = (
+    0.6  # of the picture's side: neighbours overlap by a third, so that a cut between two is in one of them
+)
+_NINTH_SIDE = 0.5  # the three by three tiles: each overlaps its neighbours by half
+
+
+def _grid(steps: int, side: float) -> tuple[Region, ...]:
+    """Evenly spaced tiles, `steps` a side, row by row, the first and last at the edges."""
+    starts = [(1 - side) * at / (steps - 1) for at in range(steps)]
+    return tuple(Region(left=left, top=top, width=side, height=side) for top in starts for left in starts)
+
+
+def tiles_of(vectors: int) -> tuple[Region, ...]:
+    """The tiles that make up `vectors` vectors together with the whole.
+
+    Args:
+        vectors: 1 (the whole alone), 5 (four overlapping quadrants), 10 (nine overlapping halves) or 14 (both).
+
+    Returns:
+        vectors - 1 regions, in the order of their vectors.
+    """
+    four, nine = _grid(2, _QUADRANT_SIDE), _grid(3, _NINTH_SIDE)
+    return {1: (), 5: four, 10: nine, 14: four + nine}[vectors]
+
+
+class Normalisation(Record):
+    """How similarities are made comparable between images: less the mean similarity to the nearest background pictures.
+
+    An image that looks like much else needs to be nearer to a work to count. `background` counts the pictures, and
+    `nearest` how many of them are taken.
+    """
+
+    background: int = Field(ge=1)
+    nearest: int = Field(ge=1)
+
+
 class IndexHeader(Record):
     """What an index says of itself."""
 
@@ -50,6 +88,7 @@ class IndexHeader(Record):
     embedders: dict[Literal["copy", "clip"], EmbedderSpec]
     hashes: dict[str, str]
     sampling: Sampling = Sampling()
+    normalisation: Normalisation | None = None
     limits: Limits
     built_at: AwareDatetime
     unreadable: int = Field(ge=0)

@@ -8,6 +8,7 @@ from guardrail.records.base import Record
 
 __all__ = [
     "BitsLimit",
+    "CountLimit",
     "Decision",
     "Limits",
     "Signal",
@@ -39,6 +40,7 @@ class Signal(StrEnum):
     TILE = "tile"
     CLIP = "clip"
     CORRELATION = "correlation"
+    GEOMETRY = "geometry"
 
 
 class BitsLimit(Record):
@@ -71,8 +73,27 @@ class SimilarityLimit(Record):
         return Decision.ACCEPT
 
 
+class CountLimit(Record):
+    """Limits on a count of agreeing points, inclusive: a count equal to the limit reaches it. None: never reaches."""
+
+    flag_at_least: int | None = Field(default=None, ge=1)
+    block_at_least: int | None = Field(default=None, ge=1)
+
+    def reached(self, count: int) -> Decision:
+        """The decision this count is enough for."""
+        if self.block_at_least is not None and count >= self.block_at_least:
+            return Decision.BLOCK
+        if self.flag_at_least is not None and count >= self.flag_at_least:
+            return Decision.FLAG
+        return Decision.ACCEPT
+
+
 class Limits(Record):
-    """The limits of every signal, and the calibration that set them (`uncalibrated`: shipped defaults)."""
+    """The limits of every signal, and the calibration that set them (`uncalibrated`: shipped defaults).
+
+    `tile_l2_within` says how far the farthest tile of an aligned picture may be from the work's (0..1) for it to be the
+    same picture; beyond, proof by pixels flags and does not block: it is another of the series. None: never.
+    """
 
     calibration: str = "uncalibrated"
     pdq: BitsLimit = BitsLimit()
@@ -81,6 +102,8 @@ class Limits(Record):
     tile: SimilarityLimit = SimilarityLimit()
     clip: SimilarityLimit = SimilarityLimit()
     correlation: SimilarityLimit = SimilarityLimit()
+    geometry: CountLimit = CountLimit()
+    tile_l2_within: float | None = Field(default=None, ge=0, le=1)
     pdq_quality_at_least: int = Field(default=0, ge=0, le=100)
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)

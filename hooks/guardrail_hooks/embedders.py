@@ -1,4 +1,4 @@
-"""Offers the embedders that ship: `mini`, with its weights, and `clip`, any open_clip model."""
+"""Offers the embedders that ship: `mini`, with its weights, and three that take a model of the user's."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_embedders() -> Mapping[str, Callable[[str, str], Embedder]]:
-    """Offer `mini` and `clip:<arch>/<tag or path>`."""
-    return {"mini": _mini, "clip": _clip}
+    """Offer `mini`, `clip:<arch>/<tag or path>`, `sscd:<file>` and `onnx:<file>`."""
+    return {"mini": _mini, "clip": _clip, "sscd": _sscd, "onnx": _onnx}
 
 
 def _mini(rest: str, device: str) -> Embedder:
@@ -31,3 +31,15 @@ def _clip(rest: str, device: str) -> Embedder:
     from guardrail.fingerprint import OpenClipEmbedder  # as above, and open_clip
 
     return OpenClipEmbedder(rest, device)
+
+
+def _sscd(rest: str, device: str) -> Embedder:
+    from guardrail.fingerprint import SscdEmbedder
+
+    return SscdEmbedder(rest, device)
+
+
+def _onnx(rest: str, device: str) -> Embedder:
+    from guardrail.fingerprint import OnnxEmbedder
+
+    return OnnxEmbedder(rest, device)

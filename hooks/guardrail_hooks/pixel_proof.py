@@ -1,11 +1,15 @@
 """Compares the pixels of an image and its neighbours at 32x32, blind to brightness, tint and contrast."""
 
+import io
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from guardrail.carriers import Picture
 from guardrail.hookspecs import hookimpl
+from guardrail.proof import compare_viewed
 from guardrail.protocols import IndexBackend
 from guardrail.records import VIEWS, Decision, Limits, Neighbour, PixelMatch, Work
 
@@ -20,7 +24,8 @@ def find_evidence(
     """Correlate the image, in its eight views, with every work that any signal brought up.
 
     Source: mean-removed correlation in place of the plain l2 of Carlini et al. 2023, section 4.2, because copies that a
-    model gives back carry a tint, which l2 counts as a difference.
+    model gives back carry a tint, which l2 counts as a difference. What correlates is then compared tile by tile with
+    the work's preview by that l2, once the tint is fitted: works of one series differ in single tiles.
     """
     assert picture.pixels is not None, "only images that could be fingerprinted come here"
     views = _views(_small(picture.pixels))
@@ -28,8 +33,16 @@ def find_evidence(
     for row, work in {near.row: near.work for near in neighbours}.items():
         best = _best_match(views, work, index.proof_pixels(row))
         if limits.correlation.reached(best.similarity) is not Decision.ACCEPT:
-            found.append(best)
+            found.append(_with_tiles(best, picture.pixels, index.preview(row)))
     return sorted(found, key=lambda match: -match.similarity)
+
+
+def _with_tiles(match: PixelMatch, pixels: torch.Tensor, preview: bytes) -> PixelMatch:
+    """The match with the distance of its farthest tile."""
+    with Image.open(io.BytesIO(preview)) as opened:
+        work = np.asarray(opened.convert("RGB"))
+    image = np.ascontiguousarray(pixels.permute(1, 2, 0).cpu().numpy())
+    return match.model_copy(update={"tile_l2": compare_viewed(image, work, match.view)})
 
 
 def _small(pixels: torch.Tensor) -> NDArray[np.float64]:

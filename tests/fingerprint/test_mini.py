@@ -13,8 +13,8 @@ from PIL import Image
 
 from guardrail.errors import WeightsUnusable
 from guardrail.fingerprint import MiniEmbedder
-from guardrail.fingerprint.embedders import MINI_WEIGHTS, generalised_mean, squashed
-from guardrail.protocols import Embedder
+from guardrail.fingerprint.embedders import MINI_CONFIG, MINI_WEIGHTS, squashed
+from guardrail.protocols import Embedder, WordEmbedder
 from guardrail.testing import EmbedderContract
 
 COPIES_FOUND_AT_LEAST = 0.95  # measured 1.00, on all 70 works too
@@ -63,7 +63,7 @@ def test_the_bar_is_one_that_random_weights_fail(originals):
     untrained = MiniEmbedder("cpu")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        untrained._network = timm.create_model("tf_efficientnet_lite0", num_classes=0, global_pool="").eval()
+        untrained._network = timm.create_model("tf_efficientnet_lite0", num_classes=0, global_pool="max").eval()
     assert share_found(untrained, originals[:FEW]) < COPIES_FOUND_AT_LEAST - 0.2
 
 
@@ -126,11 +126,31 @@ def test_squashed_covers_the_whole_picture():
     assert squashed([picture], (20, 20), torch.device("cpu"))[0, 0, :, -1].min() > 0.8
 
 
-def test_generalised_mean_runs_from_mean_to_maximum():
-    features = torch.tensor([1.0, 2.0, 3.0, 6.0]).reshape(1, 1, 2, 2)
-    assert float(generalised_mean(features, 1)) == pytest.approx(3)
-    assert float(generalised_mean(features, 3)) == pytest.approx(((1 + 8 + 27 + 216) / 4) ** (1 / 3))
-    assert float(generalised_mean(features, 30)) == pytest.approx(6, rel=0.05)
+def test_shipped_file_is_an_open_clip_checkpoint_with_the_same_image_vectors(mini, originals):
+    open_clip = pytest.importorskip("open_clip")
+    open_clip.add_model_config(MINI_CONFIG)
+    model = open_clip.create_model("mini", pretrained=str(MINI_WEIGHTS)).eval()
+    inputs = squashed([tensor(picture) for picture in originals[:FEW]], (224, 224), torch.device("cpu"))
+    with torch.inference_mode():
+        vectors = torch.nn.functional.normalize(model.encode_image(inputs.sub(0.5).div(0.5)), dim=1).numpy()
+    assert np.allclose(vectors, mini.embed([tensor(picture) for picture in originals[:FEW]]), atol=1e-5)
+    assert sum(p.numel() for p in model.visual.parameters()) <= 6_000_000
+
+
+def test_words_are_unit_vectors_among_the_pictures(mini):
+    assert isinstance(mini, WordEmbedder)
+    before = torch.random.get_rng_state()
+    vectors = mini.embed_words(["a red apple", "a sailing boat", "a red apple"])
+    assert vectors.shape == (3, mini.spec.dimensions)
+    assert vectors.dtype == np.float32
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert np.allclose(vectors[0], vectors[2])
+    assert not np.allclose(vectors[0], vectors[1], atol=0.01)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_shipped_file_is_small():
+    assert MINI_WEIGHTS.stat().st_size <= 20_000_000
 
 
 def test_mini_does_not_load_open_clip():

@@ -1,3 +1,5 @@
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -17,8 +19,15 @@ class OneWork:
     def __init__(self, picture):
         self.small = np.asarray(picture.resize((32, 32), Image.Resampling.BOX))
 
+        file = io.BytesIO()
+        picture.convert("RGB").save(file, "JPEG", quality=85)
+        self.file = file.getvalue()
+
     def proof_pixels(self, row):
         return self.small
+
+    def preview(self, row):
+        return self.file
 
 
 def field(seed):
@@ -29,7 +38,7 @@ def field(seed):
 def find(image, work):
     picture = Picture("a", torch.from_numpy(np.asarray(image.convert("RGB")).copy()).permute(2, 0, 1))
     near = tuple(Neighbour(work=WORK, row=0, signal=signal, distance_bits=9) for signal in (Signal.PDQ, Signal.PHASH))
-    return pixel_proof.find_evidence(picture, near, OneWork(work), LIMITS)
+    return pixel_proof.find_evidence(picture, near, work if isinstance(work, OneWork) else OneWork(work), LIMITS)
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -68,3 +77,20 @@ def test_agrees_with_the_plain_formula():
     plain = (one * other).sum() / np.sqrt((one**2).sum() * (other**2).sum())
     similarities = pixel_proof._views(one) @ pixel_proof._centred(other)
     assert similarities[0] == pytest.approx(plain, abs=1e-9)
+
+
+def test_tiles_tell_works_of_one_series_apart():
+    work = field(1)
+    another = work.copy()
+    another.paste(field(2).crop((0, 0, 20, 20)), (40, 40))
+    (same,), (series,) = find(work, work), find(another, work)
+    assert series.similarity >= 0.9
+    assert same.tile_l2 < 0.05
+    assert series.tile_l2 > 0.15
+
+
+def test_preview_that_cannot_be_read_is_an_error():
+    index = OneWork(field(1))
+    index.preview = lambda row: b"cut"
+    with pytest.raises(OSError, match="cannot identify"):
+        find(field(1), index)

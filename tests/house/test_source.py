@@ -12,7 +12,7 @@ import guardrail
 LONGEST_MODULE_LINES = 400
 LONGEST_FUNCTION_LINES = 40
 FORBIDDEN_NAMES = {"score", "data", "info", "result", "process", "utils", "manager", "handle"}
-ROOMS = ("intake", "fingerprint", "index", "judge", "act", "memory", "study")
+ROOMS = ("intake", "fingerprint", "index", "judge", "proof", "act", "memory", "study")
 
 
 def _exported(tree: ast.Module) -> list[str] | None:

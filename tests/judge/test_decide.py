@@ -7,16 +7,20 @@ from guardrail.records import (
     BitsLimit,
     CheckFailed,
     CopyMatch,
+    CountLimit,
     Decision,
     Disposition,
     ExactMatch,
+    GeometryMatch,
     HashMatch,
     Limits,
     Neighbour,
     PixelMatch,
+    Point,
     SemanticMatch,
     Signal,
     SimilarityLimit,
+    Unproved,
     Work,
 )
 from guardrail.settings import Policy
@@ -156,6 +160,17 @@ def test_generic_picture_suppresses_what_is_no_nearer_by_the_same_signal():
     )
 
 
+def test_what_one_part_shows_is_not_explained_by_what_another_part_shows():
+    limits = PROVING.model_copy(update={"tile": SimilarityLimit(flag_above=0.7, block_above=0.9)})
+
+    def tile(work, similarity):
+        return CopyMatch(work=work, similarity=similarity, signal=Signal.TILE)
+
+    assert verdict_on(tile(FOX, 0.8), tile(GENERIC, 0.99), limits=limits).decision is Decision.FLAG
+    assert verdict_on(region(31), region(90, work=GENERIC), limits=limits).decision is Decision.BLOCK
+    assert verdict_on(region(31), region(90, work=LICENSED), limits=limits).decision is Decision.BLOCK
+
+
 def test_exact_copy_is_never_explained_away():
     exact = ExactMatch(work=FOX, signal=Signal.PIXELS)
     assert verdict_on(ExactMatch(work=GENERIC, signal=Signal.PIXELS), exact).decision is Decision.BLOCK
@@ -232,3 +247,161 @@ def test_nearest_lists_each_work_once_strongest_first():
     found = nearest_works((near(Signal.COPY, 0.5), near(Signal.PDQ, 10), near(Signal.COPY, 0.6, other)), LIMITS, 5)
     assert [(one.work.work_id, one.signal) for one in found] == [("fox", Signal.PDQ), ("owl", Signal.COPY)]
     assert len(nearest_works((near(Signal.COPY, 0.5), near(Signal.COPY, 0.6, other)), LIMITS, 1)) == 1
+
+
+# --- proof -----------------------------------------------------------------------------------------------------
+
+PROVING = LIMITS.model_copy(update={"geometry": CountLimit(flag_at_least=8, block_at_least=15), "tile_l2_within": 0.15})
+CORNERS = tuple(Point(x=x, y=y) for x, y in ((0, 0), (1, 0), (1, 1), (0, 1)))
+
+
+def region(inliers, tile_l2=0.05, work=FOX):
+    return GeometryMatch(work=work, inliers=inliers, overlap=0.63, image_corners=CORNERS, tile_l2=tile_l2)
+
+
+def unproved(work=FOX):
+    return Unproved(work=work, inliers=0, keypoints=120)
+
+
+def proved_verdict(*evidence, policy=None):
+    return verdict_on(*evidence, policy=policy, limits=PROVING)
+
+
+@pytest.mark.parametrize(
+    ("inliers", "tile_l2", "decision"),
+    [
+        (7, 0.05, Decision.ACCEPT),
+        (8, 0.05, Decision.FLAG),
+        (14, 0.05, Decision.FLAG),
+        (15, 0.05, Decision.BLOCK),
+        (15, 0.15, Decision.BLOCK),
+        (15, 0.151, Decision.FLAG),
+        (15, None, Decision.BLOCK),
+        (400, 0.5, Decision.FLAG),
+    ],
+)
+def test_geometry_counts_points_and_flags_a_series(inliers, tile_l2, decision):
+    assert proved_verdict(region(inliers, tile_l2)).decision is decision
+
+
+@pytest.mark.parametrize(
+    "flagged",
+    [
+        copy(similarity=0.75),
+        HashMatch(work=FOX, signal=Signal.PDQ, distance_bits=40),
+        PixelMatch(work=FOX, similarity=0.86),
+    ],
+)
+def test_geometry_raises_a_flag_to_a_block(flagged):
+    assert proved_verdict(flagged).decision is Decision.FLAG
+    assert proved_verdict(flagged, region(14)).decision is Decision.FLAG
+    verdict = proved_verdict(flagged, region(15))
+    assert (verdict.decision, verdict.rule) == (Decision.BLOCK, "the same region as in a work")
+
+
+@pytest.mark.parametrize("signal", [Signal.COPY, Signal.TILE])
+def test_copy_that_a_closer_look_does_not_confirm_is_flagged(signal):
+    limits = PROVING.model_copy(update={"tile": PROVING.copy_})
+    likeness = CopyMatch(work=FOX, signal=signal, similarity=0.95)
+    assert verdict_on(likeness, limits=limits).decision is Decision.BLOCK
+    verdict = verdict_on(likeness, unproved(), limits=limits)
+    assert verdict.decision is Decision.FLAG
+    assert verdict.explanation == (
+        f"Flagged: copy descriptor near a work; {signal} similarity 0.950 (limit 0.700, uncalibrated) with 'Fox' by "
+        "Åsa (bank animals), but a closer look does not confirm it."
+    )
+    assert unproved() in verdict.evidence
+
+
+@pytest.mark.parametrize(
+    "proof",
+    [
+        ExactMatch(work=FOX, signal=Signal.PIXELS),
+        HashMatch(work=FOX, signal=Signal.PDQ, distance_bits=31),
+        PixelMatch(work=FOX, similarity=0.9, tile_l2=0.15),
+        region(15),
+    ],
+)
+def test_any_proof_keeps_the_block(proof):
+    assert proved_verdict(copy(), unproved(), proof).decision is Decision.BLOCK
+
+
+@pytest.mark.parametrize(
+    "no_proof",
+    [
+        HashMatch(work=FOX, signal=Signal.PDQ, distance_bits=32),
+        PixelMatch(work=FOX, similarity=0.89),
+        region(14),
+        region(15, work=FOX.model_copy(update={"work_id": "owl"}), tile_l2=0.3),
+    ],
+)
+def test_what_is_no_proof_keeps_no_block(no_proof):
+    assert proved_verdict(copy(), unproved(), no_proof).decision is Decision.FLAG
+
+
+def test_look_at_another_work_lowers_nothing():
+    other = FOX.model_copy(update={"work_id": "owl"})
+    assert proved_verdict(copy(), unproved(other)).decision is Decision.BLOCK
+    assert proved_verdict(copy(), unproved(FOX.model_copy(update={"bank": "plants"}))).decision is Decision.BLOCK
+
+
+def test_proof_that_failed_lowers_nothing():
+    crash = CheckFailed(check="find_evidence:geometry_proof", image="a", error="crash")
+    assert proved_verdict(copy(), crash).decision is Decision.BLOCK
+    flag_crashes = {"name": "crashes", "evidence": "check_failed", "decision": "flag"}
+    lax = Policy.model_validate({"rules": [flag_crashes, *Policy.shipped().model_dump()["rules"]]})
+    assert proved_verdict(copy(), crash, policy=lax).rule == "copy descriptor of a copy"
+
+
+def test_proof_that_was_not_available_lowers_nothing():
+    assert proved_verdict(copy()).decision is Decision.BLOCK
+    assert proved_verdict(copy(), PixelMatch(work=FOX, similarity=0.86, tile_l2=0.4)).decision is Decision.BLOCK
+
+
+@pytest.mark.parametrize(
+    ("tile_l2", "decision"), [(0.15, Decision.BLOCK), (0.151, Decision.FLAG), (None, Decision.BLOCK)]
+)
+def test_pixels_of_a_series_are_flagged(tile_l2, decision):
+    series = PixelMatch(work=FOX, similarity=0.95, tile_l2=tile_l2)
+    assert proved_verdict(series).decision is decision
+    assert verdict_on(series).decision is Decision.BLOCK  # where no limit for tiles is known
+    assert proved_verdict(series, region(15)).decision is Decision.BLOCK
+
+
+def test_copy_whose_region_differs_in_a_part_is_flagged():
+    assert proved_verdict(copy(), region(60, tile_l2=0.4)).decision is Decision.FLAG
+    assert proved_verdict(copy(), region(60, tile_l2=0.1)).decision is Decision.BLOCK
+
+
+@pytest.mark.parametrize("flags", [[], [{"name": "likeness", "evidence": "copy_match", "decision": "accept"}]])
+def test_lowered_block_is_flagged_whatever_the_policy_says_of_flags(flags):
+    blocks = {"name": "copies", "evidence": "copy_match", "reaching": "block", "decision": "block"}
+    policy = Policy.model_validate({"rules": [blocks, *flags]})
+    assert proved_verdict(copy(), policy=policy).decision is Decision.BLOCK
+    verdict = proved_verdict(copy(), unproved(), policy=policy)
+    assert (verdict.decision, verdict.rule) == (Decision.FLAG, "likeness that a closer look does not confirm")
+
+
+def test_strict_bank_may_block_what_is_lowered():
+    strict = {"name": "strict bank", "evidence": "copy_match", "decision": "block"}
+    policy = Policy.shipped().model_copy(update={"banks": {"animals": Policy(rules=[strict]).rules}})
+    assert proved_verdict(copy(), unproved(), policy=policy).decision is Decision.BLOCK
+
+
+def test_closer_look_alone_asks_for_nothing():
+    assert proved_verdict(unproved()).decision is Decision.ACCEPT
+
+
+def test_region_explains_itself():
+    assert proved_verdict(region(41)).explanation == (
+        "Blocked: the same region as in a work; 41 matching points (limit 15, uncalibrated) cover 63% of 'Fox' by Åsa "
+        "(bank animals)."
+    )
+    assert proved_verdict(region(41, 0.4)).explanation.endswith("(bank animals), but a part of the picture differs.")
+
+
+def test_work_of_which_a_copy_was_proved_is_listed_first():
+    owl = FOX.model_copy(update={"work_id": "owl"})
+    neighbours = (near(Signal.COPY, 0.8), near(Signal.COPY, 0.4, owl))
+    about = Findings("a", "a" * 64, (copy(similarity=0.8), region(20, work=owl)), neighbours, PROVING, "b" * 64, NOW)
+    assert [one.work.work_id for one in decide(about, Policy.shipped()).nearest] == ["owl", "fox"]

@@ -1,0 +1,13 @@
+"""`guardrail bench ...`: how quick the guard is, and what it finds, measured where it runs."""
+
+import typer
+
+from guardrail.desk.copies_command import bench_copies
+from guardrail.desk.speed_commands import bench_hash, bench_overhead
+
+__all__ = ["bench_app"]
+
+bench_app = typer.Typer(name="bench", help="Measure speed and recall, here and now.", no_args_is_help=True)
+bench_app.command("copies")(bench_copies)
+bench_app.command("hash")(bench_hash)
+bench_app.command("overhead")(bench_overhead)
