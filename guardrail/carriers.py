@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     import torch
     from numpy.typing import NDArray
 
-    from guardrail.records import CheckFailed, Region, Verdict, View
+    from guardrail.records import CheckFailed, Region, Verdict, View, Work
 
-__all__ = ["Fingerprints", "ImageBatch", "Look", "Picture", "SignedImage"]
+__all__ = ["Fingerprints", "ImageBatch", "IndexRows", "Look", "Picture", "SignedImage", "SourcePicture"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,36 @@ class Fingerprints:
 
 
 @dataclass(frozen=True, slots=True)
+class IndexRows:
+    """N works with all that an index keeps of them; what adding, building, exporting and importing hand on.
+
+    Attributes:
+        works: whose they are; no two have the same bank and work_id.
+        files: the name of the file each was made from, relative to where it was found; empty where there was none.
+        file_sha256: hex digest of that file's bytes, or None.
+        pixels_sha256: hex digest of size and RGB pixels, or None.
+        arrays: by column, one entry a work. `pdq` uint8 (N, 32), `phash` uint8 (N, 8), unturned; `copy` float16 (N, D),
+            `tiles` float16 (N, T, D) and `clip` float16 (N, E), unit length; `pixels` uint8 (N, 32, 32, 3), RGB. A
+            column that is missing was not computed for any of them (a hash list has `pdq` alone).
+        previews: JPEG files of at most 192 px a side; empty bytes where there is none.
+    """
+
+    works: tuple[Work, ...]
+    files: tuple[str, ...]
+    file_sha256: tuple[str | None, ...]
+    pixels_sha256: tuple[str | None, ...]
+    arrays: Mapping[str, NDArray[Any]]
+    previews: tuple[bytes, ...]
+
+    def __post_init__(self) -> None:
+        rest = (self.files, self.file_sha256, self.pixels_sha256, self.previews, *self.arrays.values())
+        assert all(len(column) == len(self.works) for column in rest), "every column has one entry a work"
+
+    def __len__(self) -> int:
+        return len(self.works)
+
+
+@dataclass(frozen=True, slots=True)
 class SignedImage:
     """An accepted image as it leaves: the signed bytes and what they carry.
 
@@ -107,3 +139,20 @@ class SignedImage:
     content: bytes
     manifest_id: str
     verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePicture:
+    """One picture of a source, listed and not read yet.
+
+    Attributes:
+        name: what it is called in its source; no other picture there has this name.
+        stamp: what is the same as long as the picture is; empty where that cannot be told.
+        at: where its source finds it again: a path, or a shard and a position in it.
+        facts: what the source says of the work, by the names of `Work`'s fields.
+    """
+
+    name: str
+    stamp: str
+    at: Any = None
+    facts: Mapping[str, str] = field(default_factory=dict)

@@ -11,10 +11,16 @@ GuardrailError
 ├── IndexDamaged           (ValueError)         a file of an index is missing, edited or cut
 ├── IndexMismatch          (ValueError)         an index was built with another fingerprint specification
 ├── IndexUnwritable        (OSError)            an index cannot be written
+├── IndexLocked            (OSError)            another process is writing to an index
+├── IndexUnreachable       (ConnectionError)    the server of an index does not answer
+├── IndexUnsupported       (RuntimeError)       the server of an index cannot do what an index needs
+├── PictureNotKept         (LookupError)        an index holds no picture of a work
 ├── WordsUnknown           (ValueError)         the embedders of an index turn no words into vectors
 ├── CalibrationUnfit       (ValueError)         the calibration beside an index was edited or is another index's
 ├── BackgroundTooSmall     (ValueError)         too few pictures to fit limits to the rate of false alarms asked for
 ├── WorksTableInvalid      (ValueError)         a works table cannot be read as one
+├── HashListUnusable       (ValueError)         a hash list cannot be read, or does not go on from the last one
+├── HashListUntrusted      (ValueError)         a hash list is not signed by anybody who is trusted
 ├── NothingToIndex         (ValueError)         a folder held no readable image
 ├── ImageUnreadable        (ValueError)         a file or array is not a picture we can check
 ├── OutputNotUnderstood    (TypeError)          a pipeline returned something in which no picture was found
@@ -36,12 +42,17 @@ __all__ = [
     "EmbedderUnknown",
     "ExtraMissing",
     "GuardrailError",
+    "HashListUntrusted",
+    "HashListUnusable",
     "ImageBlocked",
     "ImageUnreadable",
     "IndexDamaged",
     "IndexExists",
+    "IndexLocked",
     "IndexMismatch",
     "IndexMissing",
+    "IndexUnreachable",
+    "IndexUnsupported",
     "IndexUnwritable",
     "KeysExist",
     "KeysMissing",
@@ -50,6 +61,7 @@ __all__ = [
     "MemoryUnwritable",
     "NothingToIndex",
     "OutputNotUnderstood",
+    "PictureNotKept",
     "PipelineNotWrappable",
     "PluginFault",
     "ReleaseFailed",
@@ -131,6 +143,36 @@ class IndexUnwritable(GuardrailError, OSError):
     )
 
 
+class IndexLocked(GuardrailError, OSError):
+    """Another process is writing to an index. Args: place, who holds the lock."""
+
+    message = (
+        "the index at {0!r} is being written to by {1}, expected nobody; "
+        "wait until that is done and run the same command again"
+    )
+
+
+class IndexUnreachable(GuardrailError, ConnectionError):
+    """The server of an index does not answer, or turns us away. Args: place, what it or the network said."""
+
+    message = (
+        "the index at {0!r} cannot be asked: {1}; expected a Milvus server that answers there: start it or correct the "
+        "address, and put user:password or an API key, where it wants one, in GUARDRAIL_MILVUS_TOKEN"
+    )
+
+
+class IndexUnsupported(GuardrailError, RuntimeError):
+    """The server of an index cannot do what an index needs. Args: place, found, expected."""
+
+    message = "the server of the index at {0!r} is {1}, expected {2}; upgrade it, or choose another structure"
+
+
+class PictureNotKept(GuardrailError, LookupError):
+    """An index holds no picture of a work: it came from a list of hashes, or was withdrawn. Args: place, row."""
+
+    message = "the index {0!r} keeps no picture of row {1}; proof needs one: add the work from its file"
+
+
 class WordsUnknown(GuardrailError, ValueError):
     """An index whose embedders turn no words into vectors. Args: index, embedders."""
 
@@ -162,6 +204,21 @@ class WorksTableInvalid(GuardrailError, ValueError):
     """A works table that cannot be read. Args: file, line or column, what is wrong."""
 
     message = "works table {0!r}, {1}: {2}; correct the table and build again"
+
+
+class HashListUnusable(GuardrailError, ValueError):
+    """A hash list that cannot be read or imported. Args: file, found, expected, what to do."""
+
+    message = "hash list {0!r}: found {1}, expected {2}; {3}"
+
+
+class HashListUntrusted(GuardrailError, ValueError):
+    """A hash list that nobody signed who is trusted. Args: file, found, expected."""
+
+    message = (
+        "hash list {0!r}: found {1}, expected {2}; give the root certificate of whoever signs it with --trust, or say "
+        "--unsigned if you know where it comes from"
+    )
 
 
 class NothingToIndex(GuardrailError, ValueError):

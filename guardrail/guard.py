@@ -69,7 +69,7 @@ class Guard:
         self.plugins = tools.build_plugins(self._extra_plugins)
         self.index = _index(self.plugins, self.settings)
         self.fingerprint = _fingerprinter(self.plugins, self.settings, self.index)
-        shipped = self.index.header.limits
+        self._built_for, shipped = self.index.header, self.index.header.limits
         self.limits = shipped.overridden(self.settings.limits) if self.settings.limits else shipped
         self.memory = Memory(self.settings.memory_url)
         self._last_report: ContextVar[Report | None] = ContextVar("last_report", default=None)
@@ -210,18 +210,19 @@ class Guard:
         started = time.perf_counter()
         prints = self.fingerprint(batch)
         fingerprinted = time.perf_counter()
-        neighbours = self.index.search(prints, self.settings.neighbours)
+        index = tools.pinned_alike(self.index, self._built_for, self.settings.index)  # one batch, one state
+        neighbours = index.search(prints, self.settings.neighbours)
         searched = time.perf_counter()
         if not len(prints) == len(neighbours) == len(batch):
             raise ValueError(f"{len(prints)} fingerprints and {len(neighbours)} answers for {len(batch)} images")
         about = []
         for row, picture in enumerate(batch.pictures):
             quality = int(prints.pdq_quality[row])
-            evidence, near = self._evidence(picture, prints.failures[row], neighbours[row], quality, context)
+            evidence, near = self._evidence(picture, prints.failures[row], neighbours[row], quality, context, index)
             about.append((picture, prints.pixels_sha256[row], evidence, near))
         spent = (fingerprinted - started, searched - fingerprinted, time.perf_counter() - searched)
         timings = Timings(**{name: s * 1000 for name, s in zip(Timings.model_fields, spent, strict=True)})
-        return tuple(self._decide(*one, context, timings) for one in about)
+        return tuple(self._decide(*one, index.header.snapshot, context, timings) for one in about)
 
     def _evidence(
         self,
@@ -230,6 +231,7 @@ class Guard:
         neighbours: tuple[Neighbour, ...],
         pdq_quality: int,
         context: GenerationContext | None,
+        index: IndexBackend,
     ) -> tuple[tuple[Evidence, ...], tuple[Neighbour, ...]]:
         """All evidence on one image: from its neighbours, then from every plugin that looks closer."""
         if failure is not None:
@@ -241,7 +243,7 @@ class Guard:
             context=context,
             picture=picture,
             neighbours=neighbours,
-            index=self.index,
+            index=index,
             limits=self.limits,
             settings=self.settings,
         ):
@@ -254,6 +256,7 @@ class Guard:
         pixels_sha256: str | None,
         evidence: tuple[Evidence, ...],
         neighbours: tuple[Neighbour, ...],
+        snapshot: str,
         context: GenerationContext | None,
         timings: Timings,
     ) -> Verdict:
@@ -263,7 +266,7 @@ class Guard:
             evidence=evidence,
             neighbours=neighbours,
             limits=self.limits,
-            index_snapshot=self.index.header.snapshot,
+            index_snapshot=snapshot,
             at=datetime.now(UTC),
             run_id=context.run_id if context else None,
             timings=timings,
@@ -359,7 +362,7 @@ class Guard:
 def _index(hooks: Any, settings: Settings) -> IndexBackend:
     if not settings.index:
         raise SettingsInvalid("the settings or the call", "no index is named; give one with --index or index = ...")
-    return tools.open_index(hooks, settings.index)
+    return tools.open_index(hooks, settings.index, settings.search_device)
 
 
 def _fingerprinter(hooks: Any, settings: Settings, index: IndexBackend) -> Fingerprinter:

@@ -46,12 +46,12 @@ def register_embedders() -> Mapping[str, Callable[[str, str], Embedder]]:  # typ
 
 
 @hookspec
-def register_index_backends() -> Mapping[str, Callable[[str], IndexBackend]]:  # type: ignore[empty-body]
+def register_index_backends() -> Mapping[str, Callable[[str, str], IndexBackend]]:  # type: ignore[empty-body]
     """Offer index backends.
 
     Called once, when a Guard is built. Return a mapping from a URL scheme (`folder` for a plain path) to a function
-    that opens an index at a location and returns an `IndexBackend`. Two plugins offering one scheme, or an error, stop
-    the build.
+    that opens an index at a location, to be searched on a torch device (`cpu`, `cuda`; a backend elsewhere takes no
+    notice), and returns an `IndexBackend`. Two plugins offering one scheme, or an error, stop the build.
     """
 
 

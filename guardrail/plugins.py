@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import pluggy
 
 from guardrail import hookspecs
-from guardrail.errors import EmbedderUnknown, IndexMissing, PluginFault, ReleaseFailed
+from guardrail.errors import EmbedderUnknown, IndexMismatch, IndexMissing, PluginFault, ReleaseFailed
 from guardrail.protocols import Embedder, IndexBackend
-from guardrail.records import CheckFailed, Evidence, GenerationContext, MatchEvidence, Unproved, Verdict
+from guardrail.records import CheckFailed, Evidence, GenerationContext, IndexHeader, MatchEvidence, Unproved, Verdict
 
 __all__ = [
     "Answer",
@@ -23,6 +23,7 @@ __all__ = [
     "first_answer",
     "make_embedder",
     "open_index",
+    "pinned_alike",
     "registered",
 ]
 
@@ -143,8 +144,13 @@ def _located(rest: str, weights: Path | None) -> str:
     return f"{before}{slash}{found}{mark}{options}" if found.is_file() else rest
 
 
-def open_index(hooks: pluggy.PluginManager, location: str) -> IndexBackend:
+def open_index(hooks: pluggy.PluginManager, location: str, device: str = "cpu") -> IndexBackend:
     """Open an index: a plain path by the backend `folder`, `scheme://...` by the backend of that scheme.
+
+    Args:
+        hooks: the plugins.
+        location: path or URL.
+        device: where it is searched, if it is searched here: `cpu` or a CUDA device.
 
     Raises:
         IndexMissing: there is none, or no plugin opens such a location.
@@ -154,8 +160,29 @@ def open_index(hooks: pluggy.PluginManager, location: str) -> IndexBackend:
     scheme = location.split("://", 1)[0] if "://" in location else "folder"
     if scheme not in backends:
         raise IndexMissing(location, f"no backend for {scheme}://; there are {', '.join(sorted(backends))}")
-    backend: IndexBackend = backends[scheme](location)
+    backend: IndexBackend = backends[scheme](location, device)
+    if getattr(backend, "header", None) is not None and not backend.header.works:
+        log.warning("index %r holds no works: nothing can be found; add some with guardrail index add", location)
     return backend
+
+
+def pinned_alike(index: IndexBackend, like: IndexHeader, location: str) -> IndexBackend:
+    """An index as it is now, if it still holds fingerprints like those of a header.
+
+    Raises:
+        IndexMismatch: it was built anew with other embedders, hashes or sampling.
+        IndexMissing, IndexDamaged: it cannot be trusted any more.
+    """
+    now = index.pinned()
+    header = now.header
+    for made, asked in (
+        (header.embedders, like.embedders),
+        (header.hashes, like.hashes),
+        (header.sampling, like.sampling),
+    ):
+        if made != asked:
+            raise IndexMismatch(location, str(made), str(asked))
+    return now
 
 
 def evidence_of(answer: Answer, image: str) -> Iterator[Evidence]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     import torch
     from numpy.typing import NDArray
 
-    from guardrail.carriers import Fingerprints
-    from guardrail.records import EmbedderSpec, IndexHeader, Neighbour, SimilarityLimit
+    from guardrail.carriers import Fingerprints, IndexRows, SourcePicture
+    from guardrail.records import EmbedderSpec, IndexChange, IndexHeader, Neighbour, SimilarityLimit
 
-__all__ = ["Embedder", "IndexBackend", "WordEmbedder"]
+__all__ = ["Embedder", "IndexBackend", "Source", "WordEmbedder", "WritableIndex"]
 
 
 @runtime_checkable
@@ -69,6 +69,16 @@ class IndexBackend(Protocol):
     def header(self) -> IndexHeader:
         """What the index says of itself."""
 
+    def pinned(self) -> IndexBackend:
+        """This index as it is now, and stays whatever is written to it: one batch is judged by one state.
+
+        A work that was added or withdrawn before the call, in whatever process, is seen or is gone. A backend that has
+        no former states (a Milvus server) gives the newest one instead.
+
+        Raises:
+            IndexMissing, IndexDamaged: the index cannot be trusted any more.
+        """
+
     def search(self, prints: Fingerprints, limit: int) -> tuple[tuple[Neighbour, ...], ...]:
         """The nearest works of each image.
 
@@ -84,7 +94,76 @@ class IndexBackend(Protocol):
         """
 
     def proof_pixels(self, row: int) -> NDArray[np.uint8]:
-        """The work's picture, small: uint8 (32, 32, 3), RGB."""
+        """The work's picture, small: uint8 (32, 32, 3), RGB.
+
+        Args:
+            row: of a neighbour of this state of the index.
+
+        Raises:
+            PictureNotKept: the index has no picture of that work (it came from a hash list).
+        """
 
     def preview(self, row: int) -> bytes:
-        """The work's picture as a JPEG file of at most 192 px a side, for people to look at."""
+        """The work's picture as a JPEG file of at most 192 px a side, for people to look at.
+
+        Raises:
+            PictureNotKept: see `proof_pixels`.
+        """
+
+
+@runtime_checkable
+class WritableIndex(IndexBackend, Protocol):
+    """An index to which works are added and from which they are withdrawn while it is searched."""
+
+    def put(self, rows: IndexRows) -> IndexChange:
+        """Add works; one that is there (the same bank and work_id) is replaced.
+
+        Durable when it returns, and seen by every search that starts from then on, in whatever process. It is done
+        whole or not at all; doing it again changes nothing.
+
+        Raises:
+            IndexMismatch: the rows were made to another specification.
+            IndexLocked: another process is writing to it.
+            IndexUnwritable: it is full or cannot be reached; nothing was changed.
+        """
+
+    def withdraw(self, keys: Sequence[tuple[str, str]]) -> IndexChange:
+        """Withdraw works, by (bank, work_id); those that are not there are listed as `unknown`. Durable like `put`.
+
+        Raises:
+            IndexLocked, IndexUnwritable: see `put`.
+        """
+
+    def kept(self, keys: Sequence[tuple[str, str]]) -> IndexRows:
+        """All that the index keeps of some works, in the order asked for; those that are not there are left out.
+
+        Columns that none of these rows has are missing. With `put` this is how a work's owner or dates are updated.
+        """
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where pictures are read from in bulk: a folder, tar shards, tables. Can be pickled, so that workers have it."""
+
+    @property
+    def location(self) -> str:
+        """Where it lies and how it is read: unfinished work is kept for the source of the same location."""
+
+    @property
+    def left_out(self) -> int:
+        """How many files the last listing passed over, because they are not named like images."""
+
+    def __iter__(self) -> Iterator[SourcePicture]:
+        """List every picture, in the same order every time, without reading it.
+
+        What cannot be listed, such as a shard that is cut, is listed as one picture that cannot be read.
+        """
+
+    def estimate(self) -> int:
+        """About how many pictures there are, for people who wait; 0 where nobody knows."""
+
+    def find(self, name: str) -> SourcePicture | None:
+        """A picture that the listing passes over and somebody asked for by name; None where there is no such thing."""
+
+    def open(self, picture: SourcePicture) -> object:
+        """What a worker needs to read a picture: a path, an address, or the bytes. Quickest in the order listed."""

@@ -103,6 +103,7 @@ class Settings(BaseSettings):
         default=None, description="folder of the model files that embedders name; default: weights in `home`"
     )
     device: str = Field(default="auto", description="torch device for fingerprints: auto, cpu, cuda, cuda:1, mps")
+    search_device: str = Field(default="cpu", description="where an index in a folder is searched: cpu, cuda, cuda:1")
     neighbours: int = Field(default=5, ge=1, le=1000, description="works to look at, for each signal")
     proof: Literal["near", "always", "never"] = Field(
         default="near", description="compare local features with near works, always with the nearest three, or never"

@@ -3,6 +3,7 @@
 import typer
 
 from guardrail.desk.copies_command import bench_copies
+from guardrail.desk.search_bench import bench_search
 from guardrail.desk.speed_commands import bench_hash, bench_overhead
 
 __all__ = ["bench_app"]
@@ -11,3 +12,4 @@ bench_app = typer.Typer(name="bench", help="Measure speed and recall, here and n
 bench_app.command("copies")(bench_copies)
 bench_app.command("hash")(bench_hash)
 bench_app.command("overhead")(bench_overhead)
+bench_app.command("search")(bench_search)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from guardrail.desk.probing import Prober, Seen, Suspect
 from guardrail.errors import BackgroundTooSmall, NothingToIndex, SettingsInvalid
-from guardrail.index import find_images
 from guardrail.index.calibrated import write_calibration
+from guardrail.intake import find_images
 from guardrail.records import Background, Calibration, Limits, Signal
 from guardrail.records.calibration import specification_sha256
 from guardrail.study.calibrate import Asked, Fitted, fit_limits, pictures_needed

@@ -63,7 +63,10 @@ def main() -> None:
     try:
         code = app(standalone_mode=False) or 0
         if code == _EXIT_STOPPED:  # what typer makes of Ctrl-C
-            typer.echo("stopped; nothing half-written stays, and an index build goes on where it stopped", err=True)
+            typer.echo(
+                "stopped; nothing half-written stays, and building and adding go on where they stopped",
+                err=True,
+            )
         sys.exit(code)
     except typer.TyperException as error:  # the words of the command line are off
         error.show()  # type: ignore[attr-defined]  # every one of them can

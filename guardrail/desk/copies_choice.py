@@ -16,7 +16,7 @@ from PIL import Image
 from guardrail import intake
 from guardrail.errors import NothingToIndex
 from guardrail.fingerprint import hash_pdq, pixels_digest
-from guardrail.index import find_images
+from guardrail.intake import find_images
 
 __all__ = ["Choice", "Chosen", "LeftOut", "Sides", "as_picture", "as_pixels", "choose", "written"]
 

@@ -22,7 +22,8 @@ from guardrail.desk.making import build_folder_index
 from guardrail.errors import NothingToIndex
 from guardrail.fingerprint import HASHES, resolve_device
 from guardrail.guard import Guard
-from guardrail.index import FolderIndex, Recipe, find_images
+from guardrail.index import FolderIndex, Recipe
+from guardrail.intake import find_images
 from guardrail.records import CheckFailed, IndexHeader, MatchEvidence, Neighbour, Signal
 from guardrail.settings import Settings
 from guardrail.study.calibrate import open_limits, unit_of
@@ -103,7 +104,7 @@ def run_copies(asked: Asked, settings: Settings, progress_of: ProgressOf) -> Cop
         choice = _chosen(asked, scratch, progress_of)
         with progress_of("indexing") as progress:
             _build(asked, scratch, settings, progress)
-        index = FolderIndex(scratch / "index")
+        index = FolderIndex(scratch / "index").pinned()
         assert list(index.files) == [f"{row:06d}.png" for row in range(len(choice.works))], "rows are works, in order"
         bench = _Bench(asked, settings, scratch, choice, index.header.snapshot)
         queries = min(asked.queries, len(choice.works))

@@ -1,101 +1,33 @@
-"""`guardrail index build|calibrate|info|verify`."""
+"""`guardrail index`: build, change, look at, verify."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from guardrail.desk.build_command import build
 from guardrail.desk.calibrate_command import calibrate, calibration_document
-from guardrail.desk.console import AsJson, SettingsFile, aside, plain, print_json, progress_of, read_settings
+from guardrail.desk.change_commands import add, compact, remove, update
+from guardrail.desk.console import AsJson, aside, plain, print_json
+from guardrail.desk.dedup_command import dedup, known_document
+from guardrail.desk.exchange_commands import export, import_
 from guardrail.desk.find_command import find
+from guardrail.desk.index_copy_command import copy
+from guardrail.desk.list_command import list_works
 from guardrail.errors import CalibrationUnfit, IndexDamaged
 from guardrail.records import Calibration, IndexHeader
 
-if TYPE_CHECKING:
-    from guardrail.index import BuildReport
-
 __all__ = ["index_app"]
 
-_SHOWN_FAINT = 5
-_SHOWN_UNREADABLE = 20
-
-index_app = typer.Typer(name="index", help="Build an index of works, look at it, verify it.", no_args_is_help=True)
-index_app.command()(calibrate)
-index_app.command()(find)
+index_app = typer.Typer(
+    name="index", help="Build an index of works, change it, look at it, verify it.", no_args_is_help=True
+)
 
 
-@index_app.command()
-def build(
-    source: Annotated[Path, typer.Argument(help="Folder of images, searched with its sub-folders.")],
-    target: Annotated[Path, typer.Argument(help="Folder of the index; it appears whole or not at all.")],
-    recipe: Annotated[Path | None, typer.Option(help="TOML recipe: embedder, works table, bank, disposition.")] = None,
-    works: Annotated[Path | None, typer.Option(help="Works table, CSV or parquet: who made which file.")] = None,
-    embedder: Annotated[
-        str, typer.Option(help="Embedder, in place of the recipe's: mini, clip:ARCH/TAG, sscd:FILE, onnx:FILE.")
-    ] = "",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an index that is there.")] = False,
-    settings_file: SettingsFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """Build an index from a folder of images. Interrupted, the same command goes on where it stopped.
-
-    Example: guardrail index build my-works my-index --works my-works/works.csv
-
-    Exit codes: 0 built (unreadable files are listed), 1 not built.
-    """
-    from guardrail.desk.making import build_folder_index  # when a command runs, not before: it loads torch
-    from guardrail.index import FolderIndex, Recipe
-
-    chosen = Recipe.from_file(recipe) if recipe else Recipe()
-    if embedder:
-        chosen = chosen.model_copy(update={"embedder": embedder})
-    table = works or (recipe.parent / chosen.works if recipe and chosen.works else None)
-    with progress_of("fingerprinting") as progress:
-        report = build_folder_index(
-            source, target, read_settings(settings_file), chosen, table, overwrite=overwrite, progress=progress
-        )
-    header = FolderIndex(target).header
-    if as_json:
-        print_json(_header_document(header) | _report_document(report))
-    else:
-        _show_report(target, report)
-
-
-def _report_document(report: "BuildReport") -> dict[str, Any]:
-    unreadable = [{"file": file, "error": error} for file, error in report.unreadable]
-    counts = {"resumed": report.resumed, "left_out": report.left_out, "background_left_out": report.hidden}
-    return counts | {"unreadable": unreadable, "faint": report.faint}
-
-
-def _show_report(target: Path, report: "BuildReport") -> None:
-    console = Console(highlight=False)
-    resumed = f", {report.resumed} of them from an interrupted build" if report.resumed else ""
-    console.print(
-        plain(f"{target}: {report.works} works indexed{resumed}; snapshot {report.snapshot[:12]}"), soft_wrap=True
-    )
-    if report.left_out:
-        console.print(f"{report.left_out} other files left out (not named like images, or not in the works table)")
-    if report.hidden:
-        aside().print(
-            f"{report.hidden} pictures left out of the background: they are works, or nearly, and would hide them"
-        )
-    if report.faint:
-        some = ", ".join(report.faint[:_SHOWN_FAINT]) + (" ..." if len(report.faint) > _SHOWN_FAINT else "")
-        aside().print(
-            plain(f"{len(report.faint)} works have so little in them that blank images look like them: {some}")
-        )
-    if report.unreadable:
-        aside().print(f"{len(report.unreadable)} files could not be indexed:")
-        for file, error in report.unreadable[:_SHOWN_UNREADABLE]:
-            aside().print(plain(f"  {file}: {error}"), soft_wrap=True)
-        if len(report.unreadable) > _SHOWN_UNREADABLE:
-            aside().print(f"  ... all of them in {target / 'unreadable.jsonl'}")
-
-
-@index_app.command("info")
-def show(
+def _show(
     target: Annotated[Path, typer.Argument(help="Folder of the index.")],
     as_json: AsJson = False,
 ) -> None:
@@ -108,21 +40,35 @@ def show(
     from guardrail.index import FolderIndex
     from guardrail.index.calibrated import read_calibration
 
-    header = FolderIndex(target).header
+    pinned = FolderIndex(target).pinned()
+    header = pinned.header
     calibration = read_calibration(target, header)
     if as_json:
         document = calibration_document(calibration, header.works) if calibration else None
-        print_json(_header_document(header) | {"calibration": document})
+        rest = {"calibration": document, "search": pinned.structures.said(), "storage": pinned.storage()}
+        print_json(_header_document(header) | rest | {"near_duplicates": known_document(pinned)})
         return
     table = Table("field", "value", box=None, show_header=False)
-    for name, value in _header_document(header).items():
-        table.add_row(
-            name,
-            "\n".join(f"{key}: {inner}" for key, inner in value.items()) if isinstance(value, dict) else str(value),
-        )
+    known: Any = known_document(pinned) or "not sought yet: guardrail index dedup finds them"
+    rest = {"search": pinned.structures.said(), "storage": pinned.storage(), "near_duplicates": known}
+    for name, value in (_header_document(header) | rest).items():
+        table.add_row(name, _plain_lines(value))
     for name, value in _calibration_rows(calibration, header.works):
         table.add_row(name, value)
     Console(highlight=False).print(table)
+
+
+def _plain_lines(value: Any) -> str:
+    """A value of a document for people: one line for each field, nested ones in brackets behind their name."""
+    if not isinstance(value, dict):
+        return "none" if value is None else str(value)
+    lines = []
+    for key, inner in value.items():
+        within = inner
+        if isinstance(inner, dict):
+            within = ", ".join(f"{name} {one}" for name, one in inner.items() if one is not None)
+        lines.append(f"{key}: {'none' if within in (None, '') else within}")
+    return "\n".join(lines)
 
 
 def _calibration_rows(calibration: Calibration | None, works: int) -> list[tuple[str, str]]:
@@ -144,6 +90,7 @@ def _calibration_rows(calibration: Calibration | None, works: int) -> list[tuple
         ("calibrated_on", f"{calibration.background.pictures} pictures"),
         ("false_alarms", rates),
         ("calibration holds", holds),
+        *((("calibration warns", "\n".join(calibration.warnings)),) if calibration.warnings else ()),
     ]
 
 
@@ -151,8 +98,7 @@ def _header_document(header: IndexHeader) -> dict[str, Any]:
     return header.model_dump(mode="json")
 
 
-@index_app.command()
-def verify(
+def _verify(
     target: Annotated[Path, typer.Argument(help="Folder of the index.")],
     as_json: AsJson = False,
 ) -> None:
@@ -164,12 +110,17 @@ def verify(
     """
     from guardrail.index import verify_index
     from guardrail.index.calibrated import read_calibration
+    from guardrail.index.interchange import read_origins
 
     header, found = verify_index(target)
     damages: list[IndexDamaged | CalibrationUnfit] = list(found)
     try:
         read_calibration(target, header)
     except CalibrationUnfit as error:
+        damages.append(error)
+    try:
+        read_origins(target, header.built_at)
+    except IndexDamaged as error:
         damages.append(error)
     if as_json:
         damaged = [{"file": damage.args[0], "found": damage.args[1], "expected": damage.args[2]} for damage in damages]
@@ -180,3 +131,23 @@ def verify(
         if not damages:
             Console(highlight=False).print(plain(f"{target}: {header.works} works, every file as it was written"))
     raise typer.Exit(1 if damages else 0)
+
+
+_COMMANDS: dict[str, Callable[..., None]] = {  # in the order in which one comes to need them, as `--help` lists them
+    "build": build,
+    "add": add,
+    "remove": remove,
+    "update": update,
+    "list": list_works,
+    "find": find,
+    "info": _show,
+    "verify": _verify,
+    "compact": compact,
+    "calibrate": calibrate,
+    "dedup": dedup,
+    "export": export,
+    "import": import_,
+    "copy": copy,
+}
+for _name, _command in _COMMANDS.items():
+    index_app.command(_name)(_command)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from guardrail.carriers import Picture
 from guardrail.desk.calibrating import Gathered
-from guardrail.index import FolderIndex
+from guardrail.index import FolderIndex, PinnedIndex
 from guardrail.records import Disposition
 from guardrail.study.edits.suites import EDITS
 
@@ -38,9 +38,9 @@ def look_at_copies(prober: Prober, progress: Callable[[int, int], None] = lambda
     Returns:
         What each copy is near to; those that could not be checked are left out.
     """
-    index = prober.guard.index
-    assert isinstance(index, FolderIndex), "a prober looks into an index in a folder"
-    rows = [row for row, work in enumerate(index.works) if work.standing(prober.at) is Disposition.PROTECT]
+    assert isinstance(prober.guard.index, FolderIndex), "a prober looks into an index in a folder"
+    index = prober.guard.index.pinned()
+    rows = [row for row in index.rows(prober.at, Disposition.PROTECT).tolist() if index.has_picture(row)]
     chance = np.random.default_rng(_SEED)
     rows = sorted(chance.permutation(rows)[:_MOST_WORKS].tolist())
     found: list[Seen] = []
@@ -51,10 +51,10 @@ def look_at_copies(prober: Prober, progress: Callable[[int, int], None] = lambda
     return Gathered(tuple(seen for seen in found if not seen.failure), bad)
 
 
-def _copies(index: FolderIndex, row: int) -> Iterator[Picture]:
+def _copies(index: PinnedIndex, row: int) -> Iterator[Picture]:
     with Image.open(io.BytesIO(index.preview(row))) as preview:
         work = preview.convert("RGB")
     for number, name in enumerate(HANDFUL):
         edited = EDITS[name](work, _INTENSITY, np.random.default_rng((_SEED, row, number)))
         pixels = torch.from_numpy(np.array(edited.convert("RGB"))).permute(2, 0, 1).contiguous()
-        yield Picture(f"{index.works[row].work_id}: {name}", pixels=pixels)
+        yield Picture(f"{index.work(row).work_id}: {name}", pixels=pixels)

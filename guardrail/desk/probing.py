@@ -97,7 +97,7 @@ class Prober:
     def _count_protected(self, folder: Path) -> int:
         if not isinstance(self.guard.index, FolderIndex):
             raise SettingsInvalid("INDEX", f"{str(folder)!r} is no index in a folder, and only such are calibrated")
-        protected = sum(work.standing(self.at) is Disposition.PROTECT for work in self.guard.index.works)
+        protected = len(self.guard.index.pinned().rows(self.at, Disposition.PROTECT))
         if not protected:
             raise SettingsInvalid("INDEX", f"none of the works of {str(folder)!r} is protected now, so nothing alarms")
         return protected

@@ -298,8 +298,7 @@ def _pictures(folder: Path | None, count: int, side: int, device: str) -> "list[
     """
     import torch
 
-    from guardrail.index import find_images
-    from guardrail.intake import read_picture
+    from guardrail.intake import find_images, read_picture
     from guardrail.shipped import shipped_folder
 
     folder = folder or shipped_folder("demo") / "unindexed"

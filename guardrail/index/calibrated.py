@@ -8,7 +8,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from guardrail.errors import CalibrationUnfit, IndexUnwritable
-from guardrail.index.layout import read_manifest, sync_folder, write_synced
+from guardrail.index.layout import sync_folder, write_synced
+from guardrail.index.store.opening import open_state
 from guardrail.records import Calibration, IndexHeader, Limits
 from guardrail.records.calibration import calibration_digest, specification_sha256
 
@@ -84,8 +85,7 @@ def uncalibrated_header(folder: Path) -> IndexHeader:
     Raises:
         IndexMissing, IndexDamaged: there is no index in that folder that can be trusted.
     """
-    header, _ = read_manifest(folder)
-    return header
+    return open_state(folder).header
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> Path:

@@ -1,4 +1,4 @@
-"""How an index lies on disk: one folder of arrays and tables, and a manifest that vouches for each of them.
+"""How an index of format 1 lies on disk (read, no longer written): one folder of arrays and tables, and a manifest.
 
 MANIFEST.json     header, and size and sha256 of every other file; `snapshot` is the digest of all the rest of it
 rows.jsonl        one line a row: the work, its file, sha256 of the file's bytes and of its pixels

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from guardrail.errors import ExtraMissing, WorksTableInvalid
+from guardrail.errors import WorksTableInvalid
 from guardrail.records import Work
 
-__all__ = ["WorkRow", "read_works", "unnamed_work"]
+__all__ = ["WorkRow", "described_work", "read_works", "unnamed_work"]
 
 _COLUMNS = (
     "file",
@@ -46,7 +46,6 @@ def read_works(path: Path) -> tuple[WorkRow, ...]:
 
     Raises:
         WorksTableInvalid: naming the line and what is wrong: an unknown column, a bad value, a file or a work twice.
-        ExtraMissing: the table is parquet and pyarrow is not installed.
     """
     rows = _parquet_rows(path) if path.suffix.lower() == ".parquet" else _csv_rows(path)
     works = tuple(_work_row(path, place, row) for place, row in rows)
@@ -58,6 +57,21 @@ def read_works(path: Path) -> tuple[WorkRow, ...]:
 def unnamed_work(file: str) -> str:
     """The id of a work that was given none: a digest of its path; ids leave in signed files, and paths must not."""
     return f"file-{hashlib.sha256(file.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
+
+
+def described_work(file: str, said: Mapping[str, object]) -> Work:
+    """The work that a file shows.
+
+    Args:
+        file: the picture's name in its source; id and title are made from it where they are not said.
+        said: fields of `Work`; dates may be text, and without a time zone they are UTC.
+
+    Raises:
+        ValueError: a field is unknown or cannot be read.
+    """
+    dates = {name: _moment(said[name]) for name in _MOMENTS if name in said}
+    unsaid = {"work_id": unnamed_work(file), "title": Path(file).stem}
+    return Work.model_validate({**unsaid, **said, **dates})
 
 
 def _csv_rows(path: Path) -> list[tuple[str, Mapping[str, object]]]:
@@ -75,10 +89,8 @@ def _csv_rows(path: Path) -> list[tuple[str, Mapping[str, object]]]:
 
 
 def _parquet_rows(path: Path) -> list[tuple[str, Mapping[str, object]]]:
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError as error:
-        raise ExtraMissing("pyarrow", "parquet", "read a works table in parquet") from error
+    from pyarrow import ArrowException, parquet  # when a table needs it: it takes a hundred megabytes
+
     try:
         table = parquet.read_table(path)
     except (OSError, ArrowException) as error:
@@ -109,11 +121,7 @@ def _work_row(path: Path, place: str, row: Mapping[str, object]) -> WorkRow:
     if not file or Path(file).is_absolute() or ".." in Path(file).parts:
         raise WorksTableInvalid(str(path), place, f"file is {file!r}, not a path inside the images' folder")
     try:
-        for name in _MOMENTS:
-            if name in said:
-                said[name] = _moment(said[name])
-        unsaid = {"work_id": unnamed_work(Path(file).as_posix()), "title": Path(file).stem}
-        return WorkRow(Path(file).as_posix(), Work.model_validate(unsaid | said))
+        return WorkRow(Path(file).as_posix(), described_work(Path(file).as_posix(), said))
     except (ValidationError, ValueError) as error:
         raise WorksTableInvalid(str(path), place, str(error)) from error
 

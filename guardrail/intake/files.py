@@ -4,6 +4,7 @@ import hashlib
 import io
 import stat
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,7 +15,15 @@ from guardrail.errors import ImageUnreadable
 from guardrail.intake.pixels import bare_colours, from_pillow, require_side
 from guardrail.records import CheckFailed
 
-__all__ = ["FORMATS", "LARGEST_IMAGE_PX", "read_picture", "shown_path"]
+__all__ = [
+    "FORMATS",
+    "LARGEST_FILE_BYTES",
+    "LARGEST_IMAGE_PX",
+    "read_content",
+    "read_picture",
+    "shown_path",
+    "unread_picture",
+]
 
 Image.init()
 FORMATS = tuple(
@@ -24,7 +33,7 @@ FORMATS = tuple(
 )
 """What is decoded: formats that Pillow reads itself; EPS and the like would start other programs on hostile bytes."""
 
-_LARGEST_FILE_BYTES = 2**30
+LARGEST_FILE_BYTES = 2**30
 LARGEST_IMAGE_PX = 64_000_000
 
 
@@ -38,18 +47,42 @@ def read_picture(path: Path, largest_px: int = LARGEST_IMAGE_PX) -> Picture:
     Returns:
         A picture with uint8 (3, H, W) pixels on the CPU; or with a failure that names the file and the reason.
     """
-    name = shown_path(path)
+    return _read(shown_path(path), lambda: _content(path), largest_px)
+
+
+def read_content(name: str, content: bytes, largest_px: int = LARGEST_IMAGE_PX) -> Picture:
+    """Read an image file whose bytes are at hand: what `read_picture` gives for a file of these bytes.
+
+    Args:
+        name: what the picture is called.
+        content: the whole file.
+        largest_px: width x height above which it is not decoded.
+    """
+    return _read(_printable(name), lambda: _require_some(name, content), largest_px)
+
+
+def _read(name: str, content: Callable[[], bytes], largest_px: int) -> Picture:
     try:
-        content = _content(path)
-        digest = hashlib.sha256(content).hexdigest()
-        pixels, bare = _decode(name, content, largest_px)
+        whole = content()
+        digest = hashlib.sha256(whole).hexdigest()
+        pixels, bare = _decode(name, whole, largest_px)
         return Picture(name, pixels=pixels, file_sha256=digest, bare=bare)
     except (OSError, ImageUnreadable) as error:
         reason = error.args[1] if isinstance(error, ImageUnreadable) else str(error)
     except Exception as error:  # noqa: BLE001 - decoders raise anything on hostile bytes, and none may stop the batch
         reason = f"{type(error).__name__}: {error}"
-    failed = CheckFailed(check="read_file", image=name, error=_printable(str(reason)))
-    return Picture(name, failure=failed)
+    return unread_picture(name, str(reason))
+
+
+def unread_picture(name: str, reason: str) -> Picture:
+    """A picture that could not be read, and why."""
+    return Picture(name, failure=CheckFailed(check="read_file", image=name, error=_printable(reason)))
+
+
+def _require_some(name: str, content: bytes) -> bytes:
+    if not content:
+        raise ImageUnreadable(name, "an empty file")
+    return content
 
 
 def shown_path(path: Path) -> str:
@@ -65,11 +98,9 @@ def _content(path: Path) -> bytes:
     facts = path.stat()
     if not stat.S_ISREG(facts.st_mode):
         raise ImageUnreadable(str(path), "a folder" if stat.S_ISDIR(facts.st_mode) else "not a regular file")
-    if facts.st_size > _LARGEST_FILE_BYTES:
-        raise ImageUnreadable(str(path), f"a file of {facts.st_size} bytes, more than {_LARGEST_FILE_BYTES}")
-    if facts.st_size == 0:
-        raise ImageUnreadable(str(path), "an empty file")
-    return path.read_bytes()
+    if facts.st_size > LARGEST_FILE_BYTES:
+        raise ImageUnreadable(str(path), f"a file of {facts.st_size} bytes, more than {LARGEST_FILE_BYTES}")
+    return _require_some(str(path), path.read_bytes())
 
 
 def _decode(name: str, content: bytes, largest_px: int) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:

@@ -29,7 +29,7 @@ def pictures_from(images: Any, largest_px: int = LARGEST_IMAGE_PX) -> ImageBatch
 
     Args:
         images: a path, a Pillow image, a NumPy array or torch tensor (one picture of 2 or 3 axes, or more axes for a
-            batch; see `pixels.form_of`), or a list or tuple of any of these.
+            batch; see `pixels.form_of`), a `Picture` that was read elsewhere, or a list or tuple of any of these.
         largest_px: files of more pixels are not decoded.
     """
     pictures: list[Picture] = []
@@ -47,6 +47,8 @@ def _pictures(name: str, value: Any, largest_px: int) -> Iterator[Picture]:
     if isinstance(value, list | tuple):
         for at, item in enumerate(value):
             yield from _pictures(f"{name}[{at}]", item, largest_px)
+    elif isinstance(value, Picture):
+        yield value
     elif isinstance(value, str | os.PathLike):
         yield read_picture(Path(value), largest_px)
     elif isinstance(value, np.ndarray | torch.Tensor):

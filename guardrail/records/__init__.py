@@ -14,7 +14,7 @@ from guardrail.records.evidence import (
     SemanticMatch,
     Unproved,
 )
-from guardrail.records.index import EmbedderSpec, IndexHeader, Neighbour, Normalisation, Sampling, tiles_of
+from guardrail.records.index import EmbedderSpec, IndexChange, IndexHeader, Neighbour, Normalisation, Sampling, tiles_of
 from guardrail.records.limits import BitsLimit, CountLimit, Decision, Limits, Signal, SimilarityLimit
 from guardrail.records.run import Adapter, GenerationContext
 from guardrail.records.verdict import Credit, Release, Timings, Verdict, VerifyOutcome, VerifyReport
@@ -40,6 +40,7 @@ __all__ = [
     "GenerationContext",
     "GeometryMatch",
     "HashMatch",
+    "IndexChange",
     "IndexHeader",
     "Limits",
     "MatchEvidence",

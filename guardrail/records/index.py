@@ -10,6 +10,7 @@ from guardrail.records.works import Work
 
 __all__ = [
     "EmbedderSpec",
+    "IndexChange",
     "IndexHeader",
     "Neighbour",
     "Normalisation",
@@ -78,12 +79,36 @@ class Normalisation(Record):
     nearest: int = Field(ge=1)
 
 
-class IndexHeader(Record):
-    """What an index says of itself."""
+class IndexChange(Record):
+    """What a change did to an index: durable, and seen by every search from then on.
 
-    format: Literal[1] = 1
+    `snapshot` and `works` are those after it. `unchanged` rows were there as they are. `unknown` lists, as
+    `bank/work_id`, the works that were to be withdrawn or updated and are not there.
+    """
+
     snapshot: Sha256
     works: int = Field(ge=0)
+    added: int = Field(default=0, ge=0)
+    replaced: int = Field(default=0, ge=0)
+    withdrawn: int = Field(default=0, ge=0)
+    unchanged: int = Field(default=0, ge=0)
+    unknown: tuple[str, ...] = ()
+
+
+class IndexHeader(Record):
+    """What an index says of itself.
+
+    `snapshot` names the state: it changes with every work that is added or withdrawn. `generation` counts how often
+    the files were put in order, `withdrawn` the rows that no longer count and are still in the files, and
+    `compacted_at` is when such rows were last purged.
+    """
+
+    format: Literal[1, 2] = 2
+    generation: int = Field(default=0, ge=0)
+    snapshot: Sha256
+    works: int = Field(ge=0)
+    withdrawn: int = Field(default=0, ge=0)
+    compacted_at: AwareDatetime | None = None
     banks: dict[str, int]
     embedders: dict[Literal["copy", "clip"], EmbedderSpec]
     hashes: dict[str, str]

@@ -8,6 +8,6 @@ from guardrail.protocols import IndexBackend
 
 
 @hookimpl
-def register_index_backends() -> Mapping[str, Callable[[str], IndexBackend]]:
+def register_index_backends() -> Mapping[str, Callable[[str, str], IndexBackend]]:
     """Offer the backend of plain paths."""
     return {"folder": FolderIndex}

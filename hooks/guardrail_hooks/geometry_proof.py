@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from guardrail.carriers import Picture
+from guardrail.errors import PictureNotKept
 from guardrail.hookspecs import hookimpl
 from guardrail.judge import reached
 from guardrail.proof import Alignment, Features, align, compare_aligned, features_of
@@ -91,7 +92,10 @@ def find_evidence(
     features = features_of(pixels)
     found: list[GeometryMatch | Unproved] = []
     for near in wanted:
-        seen = _memory.of(index, near.row)
+        try:
+            seen = _memory.of(index, near.row)
+        except PictureNotKept:  # from a hash list: nothing is proved, and nothing is called unproved
+            continue
         laid = align(features, seen.features) or _aligned_unsquashed(pixels, seen)
         if laid is not None and limits.geometry.reached(laid.inliers) is not Decision.ACCEPT:
             found.append(_match(near.work, laid, pixels, seen.pixels))

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from guardrail.carriers import Picture
+from guardrail.errors import PictureNotKept
 from guardrail.hookspecs import hookimpl
 from guardrail.proof import compare_viewed
 from guardrail.protocols import IndexBackend
@@ -31,7 +32,10 @@ def find_evidence(
     views = _views(_small(picture.pixels))
     found = []
     for row, work in {near.row: near.work for near in neighbours}.items():
-        best = _best_match(views, work, index.proof_pixels(row))
+        try:
+            best = _best_match(views, work, index.proof_pixels(row))
+        except PictureNotKept:  # from a hash list: its hash is all the evidence there is
+            continue
         if limits.correlation.reached(best.similarity) is not Decision.ACCEPT:
             found.append(_with_tiles(best, picture.pixels, index.preview(row)))
     return sorted(found, key=lambda match: -match.similarity)

@@ -136,7 +136,7 @@ def test_kept_index_of_other_fingerprints_is_built_again(measured, monkeypatch):
 def test_embedder_stands_beside_as_a_peer(folder):
     asked = Asked(sides(folder), 1, (("mirror", 100.0),), Recipe(), ("mini",), False, None)
     nearness = run_copies(asked, Settings(device="cpu"), progress_of).looks.nearness
-    assert nearness["mini"] == pytest.approx(nearness["copy"], abs=1e-5)
+    assert nearness["mini"] == pytest.approx(nearness["copy"], abs=1e-3)  # an index keeps float16
 
 
 def test_same_seed_chooses_the_same_pictures_whatever_their_names(folder, tmp_path):

@@ -188,7 +188,7 @@ def test_index_commands(shelf, tmp_path):
     assert run("index", "verify", shelf / "index").exit_code == 0
     damaged = tmp_path / "damaged"
     shutil.copytree(shelf / "index", damaged)
-    (damaged / "pdq.npy").write_bytes(b"\0" * 10)
+    next(damaged.rglob("pdq.npy")).write_bytes(b"\0" * 10)
     done = run("index", "verify", damaged, "--json")
     assert done.exit_code == 1
     assert "pdq.npy" in json.loads(done.stdout)["damaged"][0]["file"]

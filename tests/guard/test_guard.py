@@ -2,8 +2,10 @@
 
 import copy
 import pickle
+import shutil
 import threading
 import time
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -28,6 +30,8 @@ from guardrail.errors import (
 )
 from guardrail.guard import Guard
 from guardrail.hookspecs import hookimpl
+from guardrail.index import FolderIndex
+from guardrail.index.store.create import create_store
 from guardrail.records import Decision, PixelMatch
 from guardrail.settings import Settings
 from guardrail.testing import FakeEmbedder, FakePipeline, FakePlugin
@@ -488,7 +492,7 @@ def test_missing_index_stops_the_build(tmp_path):
     with pytest.raises(IndexMissing):
         Guard(tmp_path / "nowhere", Settings(home=tmp_path))
     with pytest.raises(IndexMissing, match="no backend"):
-        Guard("milvus://nowhere", Settings(home=tmp_path))
+        Guard("attic://nowhere", Settings(home=tmp_path))
 
 
 def test_index_of_another_embedder_is_refused(world, tmp_path):
@@ -497,11 +501,39 @@ def test_index_of_another_embedder_is_refused(world, tmp_path):
         Guard(world.index, Settings(home=tmp_path, device="cpu"), plugins=[other])
 
 
+def test_guard_that_is_open_refuses_an_index_that_was_rebuilt_with_another_embedder(world, tmp_path, pictures):
+    shutil.copytree(world.index, tmp_path / "index")
+    guard = Guard(tmp_path / "index", Settings(home=tmp_path, device="cpu"), plugins=[FakePlugin()])
+    guard.check(pictures["new"])
+    state = FolderIndex(tmp_path / "index").pinned().state
+    other = {"copy": state.header.embedders["copy"].model_copy(update={"weights_sha256": "f" * 64})}
+    header = state.header.model_copy(update={"embedders": other, "built_at": datetime.now(UTC)})
+    create_store(tmp_path / "index", header, [batch for _, batch in state.batches()], overwrite=True)
+    with pytest.raises(IndexMismatch, match="ffffffffffff"):
+        guard.check(pictures["new"])
+
+
+def test_works_that_come_and_go_count_for_a_guard_that_is_open(world, tmp_path, pictures):
+    shutil.copytree(world.index, tmp_path / "index")
+    guard = Guard(tmp_path / "index", Settings(home=tmp_path, device="cpu"), plugins=[FakePlugin()])
+    index = FolderIndex(tmp_path / "index")
+    kept = index.kept([(work.bank, work.work_id) for work in index.works])
+    snapshots = []
+    keys = [(work.bank, work.work_id) for work in kept.works]
+    for change in (lambda: None, lambda: index.withdraw(keys), lambda: index.put(kept)):
+        change()
+        verdict = guard.check(pictures["fox"]).verdicts[0]
+        snapshots.append(verdict.index_snapshot)
+        assert verdict.index_snapshot == index.header.snapshot
+        assert bool(verdict.nearest) == bool(index.header.works)
+    assert len(set(snapshots)) == 3
+
+
 def test_search_that_crashes_lets_nothing_out(guard, pictures, monkeypatch):
     def crash(*args):
         raise RuntimeError("index backend is gone")
 
-    monkeypatch.setattr(guard.index, "search", crash)
+    monkeypatch.setattr("guardrail.index.PinnedIndex.search", crash)
     with pytest.raises(RuntimeError, match="gone"):
         guard.wrap(FakePipeline([[pictures["new"]]]))()
 

@@ -15,10 +15,10 @@ def test_hook_register_index_backends(world):
     class Elsewhere:
         @hookimpl
         def register_index_backends(self):
-            return {"shelf": lambda location: ("opened", location)}
+            return {"shelf": lambda location, device: ("opened", location, device)}
 
     hooks = build_plugins([Elsewhere()])
-    assert open_index(hooks, "shelf://a/b") == ("opened", "shelf://a/b")
+    assert open_index(hooks, "shelf://a/b") == ("opened", "shelf://a/b", "cpu")
     assert open_index(hooks, str(world.index)).header.works == 4
 
 
@@ -35,7 +35,7 @@ def test_hook_find_evidence(make_guard, pictures):
     (verdict,) = guard.check(pictures["new"]).verdicts
     assert verdict.decision is Decision.BLOCK
     assert seen["context"] is None
-    assert (seen["index"], seen["limits"]) == (guard.index, guard.limits)
+    assert (seen["index"].header, seen["limits"]) == (guard.index.header, guard.limits)
     assert tuple(seen["picture"].pixels.shape) == (3, 96, 96)
 
 

@@ -42,6 +42,6 @@ def test_hook_output_released_logs_file_and_manifest(caplog):
 
 def test_hook_register_index_backends_offers_folders():
     backends = faiss_folder.register_index_backends()
-    sample = backends["folder"](str(Path(__file__).parents[1] / "index" / "format-1"))
+    sample = backends["folder"](str(Path(__file__).parents[1] / "index" / "format-1"), "cpu")
     assert isinstance(sample, FolderIndex)
     assert sample.header.works == 3

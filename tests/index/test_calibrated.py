@@ -2,15 +2,19 @@
 
 import json
 import logging
+import shutil
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import torch
+from stored import made_index, made_up
 
 from guardrail.carriers import Picture
 from guardrail.errors import CalibrationUnfit, IndexUnwritable
 from guardrail.index import Builder, FolderIndex, Recipe, build_index, verify_index
 from guardrail.index.calibrated import CALIBRATION, calibrated_limits, read_calibration, write_calibration
+from guardrail.intake import FolderSource
 from guardrail.records import Background, BitsLimit, Calibration, EmbedderSpec, Limits, Sampling
 from guardrail.records.calibration import calibration_digest, specification_sha256
 from guardrail.testing import made_up_prints
@@ -33,7 +37,7 @@ def folder(tmp_path):
         hashes={"pdq": "1", "phash": "1"},
         limits=Limits(pdq=BitsLimit(flag_within_bits=60, block_within_bits=31)),
     )
-    build_index(works, tmp_path / "index", builder, Recipe())
+    build_index(FolderSource(works), tmp_path / "index", builder, Recipe())
     return tmp_path / "index"
 
 
@@ -169,3 +173,27 @@ def test_stored_calibration_loads_though_records_gained_fields(folder):
     told["id"] = calibration_digest(told)
     path.write_text(json.dumps(told))
     assert FolderIndex(folder).header.limits.calibration == told["id"]
+
+
+def test_calibration_holds_while_works_come_and_go(tmp_path):
+    index = made_index(tmp_path / "index", range(3))
+    write_calibration(tmp_path / "index", made(index.header))
+    named = FolderIndex(tmp_path / "index").header.limits.calibration
+    index.put(made_up([5]))
+    index.withdraw([("default", "work-0")])
+    index.seal()
+    index.put(made_up([6]))
+    index.compact()
+    for opened in (index, FolderIndex(tmp_path / "index")):
+        assert opened.header.limits.calibration == named != "uncalibrated"
+
+
+def test_calibration_of_format_1_holds_when_the_first_write_makes_it_format_2(tmp_path):
+    folder = tmp_path / "old"
+    shutil.copytree(Path(__file__).parent / "format-1", folder)
+    index = FolderIndex(folder)
+    write_calibration(folder, made(index.header))
+    index = FolderIndex(folder)
+    work = index.works[0]
+    index.withdraw([(work.bank, work.work_id)])
+    assert FolderIndex(folder).header.limits.calibration != "uncalibrated"

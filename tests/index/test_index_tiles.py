@@ -8,6 +8,7 @@ import pytest
 from guardrail.carriers import Look
 from guardrail.errors import IndexDamaged, NothingToIndex
 from guardrail.index import Builder, FolderIndex, Recipe, build_index
+from guardrail.intake import FolderSource
 from guardrail.records import VIEWS, EmbedderSpec, Limits, Normalisation, Sampling, Signal, tiles_of
 from guardrail.testing import made_up_prints
 from tests.index.test_folder_index import folder_of, grey_picture
@@ -46,8 +47,14 @@ def made(tmp_path, count, sampling, background=None, nearest=1):
         normalisation=how,
         background=background,
     )
-    build_index(folder_of(tmp_path, count), tmp_path / "index", builder, Recipe())
-    return FolderIndex(tmp_path / "index"), prints
+    build_index(FolderSource(folder_of(tmp_path, count)), tmp_path / "index", builder, Recipe())
+    return FolderIndex(tmp_path / "index"), as_stored(prints)
+
+
+def as_stored(prints):
+    """Fingerprints as an index keeps them: vectors lose what float16 cannot hold."""
+    looks = None if prints.copy_looks is None else prints.copy_looks.astype(np.float16).astype(np.float32)
+    return replace(prints, copy=prints.copy.astype(np.float16).astype(np.float32), copy_looks=looks)
 
 
 def similarities(found, signal):
@@ -99,7 +106,7 @@ def test_one_work_is_found_by_its_tile_however_many_tiles_of_others_are_near(tmp
     (found,) = index.search(queries, 2)
     best = next(near for near in found if near.signal is Signal.TILE)
     assert (best.row, best.work_region) == (4, tiles_of(14)[7])
-    assert best.similarity == pytest.approx(1, abs=1e-5)
+    assert best.similarity == pytest.approx(1, abs=1e-3)
     assert len({near.row for near in found if near.signal is Signal.TILE}) == 2
 
 
@@ -127,15 +134,8 @@ def test_normalising_is_one_more_dimension(tmp_path):
 @pytest.mark.parametrize("lost", ["tiles.npy", "background.npy"])
 def test_index_without_its_tiles_or_background_is_refused(tmp_path, lost):
     made(tmp_path, 3, Sampling(tiles=5), unit(2, seed=1))
-    (tmp_path / "index" / lost).unlink()
+    next((tmp_path / "index").rglob(lost)).unlink()
     with pytest.raises(IndexDamaged, match=lost):
-        FolderIndex(tmp_path / "index")
-
-
-def test_edited_tiles_are_refused(tmp_path):
-    made(tmp_path, 3, Sampling(tiles=5))
-    np.save(tmp_path / "index" / "tiles.npy", np.zeros((3, 4, DIMENSIONS), np.float32))
-    with pytest.raises(IndexDamaged):
         FolderIndex(tmp_path / "index")
 
 
@@ -152,7 +152,7 @@ def test_background_that_is_a_work_is_left_out_so_that_it_hides_no_copy(tmp_path
         background=background,
         background_below=0.99,
     )
-    report = build_index(folder_of(tmp_path, 3), tmp_path / "index", builder, Recipe())
+    report = build_index(FolderSource(folder_of(tmp_path, 3)), tmp_path / "index", builder, Recipe())
     assert report.hidden == 1
     assert FolderIndex(tmp_path / "index").header.normalisation == Normalisation(background=4, nearest=2)
 
@@ -170,5 +170,5 @@ def test_background_of_nothing_but_works_is_refused(tmp_path):
         background_below=0.99,
     )
     with pytest.raises(NothingToIndex, match="as near to a work"):
-        build_index(folder_of(tmp_path, 3), tmp_path / "index", builder, Recipe())
+        build_index(FolderSource(folder_of(tmp_path, 3)), tmp_path / "index", builder, Recipe())
     assert not (tmp_path / "index").exists()
