@@ -4,17 +4,15 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from guardrail.carriers import IndexRows
-from guardrail.errors import IndexMismatch, IndexUnwritable
-from guardrail.index.build import Builder
-from guardrail.index.chunks import Asked, fingerprint_source
+from guardrail.errors import IndexMismatch
+from guardrail.index.build import Builder, unwritable
+from guardrail.index.chunks import fingerprint_source
 from guardrail.index.recipe import Recipe
 from guardrail.index.rows import Titled
 from guardrail.index.store.writing import picked
-from guardrail.index.taking import take
 from guardrail.index.works import WorkRow, unnamed_work
 from guardrail.protocols import Source, WritableIndex
 from guardrail.records import IndexChange, IndexHeader
@@ -99,17 +97,8 @@ def add_to_index(
     source, recipe, unfinished = asked.source, asked.recipe, asked.unfinished
     require_specification(source.location, index.header, builder)
     table = {row.file: row.work for row in asked.works}
-    what = Asked(
-        source,
-        table,
-        recipe.unlisted == "skip",
-        builder.specification,
-        lambda places: builder.spread(partial(take, builder.read), places),
-        builder.fingerprint,
-        progress,
-    )
     try:
-        shards = fingerprint_source(what, unfinished)
+        shards = fingerprint_source(builder.asked(source, table, recipe, progress), unfinished)
         titled = Titled(shards, table, recipe, builder.sampling)
         try:
             found = titled.survey(builder.limits.pdq_quality_at_least)
@@ -123,8 +112,7 @@ def add_to_index(
             shards.clear_up()
         shutil.rmtree(unfinished)
     except OSError as error:
-        ours = type(error).__module__ == IndexUnwritable.__module__
-        raise error if ours else IndexUnwritable(str(unfinished), str(error)) from error
+        raise unwritable(unfinished, error) from error
     return AddReport(change, (*found.unreadable, *refused), tuple(found.faint), shards.left_out)
 
 

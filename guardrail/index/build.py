@@ -22,9 +22,9 @@ from guardrail.index.store.create import create_store
 from guardrail.index.taking import Taken, take
 from guardrail.index.works import WorkRow
 from guardrail.protocols import Source
-from guardrail.records import EmbedderSpec, IndexHeader, Limits, Normalisation, Sampling
+from guardrail.records import EmbedderSpec, IndexHeader, Limits, Normalisation, Sampling, Work
 
-__all__ = ["BuildReport", "Builder", "build_from_shards", "build_index"]
+__all__ = ["BuildReport", "Builder", "build_from_shards", "build_index", "unwritable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +115,20 @@ class Builder:
             unreadable=0,
         )
 
+    def asked(
+        self, source: Source, table: Mapping[str, Work], recipe: Recipe, progress: Callable[[int, int], None]
+    ) -> Asked:
+        """What is to be fingerprinted: the pictures of a source, or those of them that a table lists."""
+        return Asked(
+            source,
+            table,
+            recipe.unlisted == "skip",
+            self.specification,
+            lambda places: self.spread(partial(take, self.read), places),
+            self.fingerprint,
+            progress,
+        )
+
 
 def build_index(
     source: Source,
@@ -139,15 +153,7 @@ def build_index(
     _require_free(source.location, target, overwrite=overwrite)
     table = {row.file: row.work for row in works}
     unfinished = target.parent / f".{target.name}.partial"
-    asked = Asked(
-        source,
-        table,
-        recipe.unlisted == "skip",
-        builder.specification,
-        lambda places: builder.spread(partial(take, builder.read), places),
-        builder.fingerprint,
-        progress,
-    )
+    asked = builder.asked(source, table, recipe, progress)
     try:
         shards = fingerprint_source(asked, unfinished)
         titled = Titled(shards, table, recipe, builder.sampling)
@@ -156,7 +162,7 @@ def build_index(
         finally:
             shards.clear_up()
     except OSError as error:
-        raise _unwritable(target, error) from error
+        raise unwritable(target, error) from error
 
 
 def build_from_shards(
@@ -188,7 +194,7 @@ def build_from_shards(
         finally:
             read.clear_up()
     except OSError as error:
-        raise _unwritable(target, error) from error
+        raise unwritable(target, error) from error
 
 
 def _fit_to_table(shards: Shards, table: Mapping[str, Any], recipe: Recipe) -> None:
@@ -228,7 +234,7 @@ def _assembled(target: Path, location: str, titled: Titled, builder: Builder, *,
     return BuildReport(found.works, shards.resumed, unreadable, faint, shards.left_out, snapshot, hidden)
 
 
-def _unwritable(target: Path, error: OSError) -> OSError:
+def unwritable(target: Path, error: OSError) -> OSError:
     """An error of the disk as one of an index; errors that know better what is wrong stay as they are."""
     ours = type(error).__module__ == IndexUnwritable.__module__
     return error if ours else IndexUnwritable(str(target), str(error))

@@ -2,13 +2,12 @@
 
 import json
 import logging
-import os
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from guardrail.errors import CalibrationUnfit, IndexUnwritable
-from guardrail.index.layout import sync_folder, write_synced
+from guardrail.index.layout import swap_file
 from guardrail.index.store.opening import open_state
 from guardrail.records import Calibration, IndexHeader, Limits
 from guardrail.records.calibration import calibration_digest, specification_sha256
@@ -95,14 +94,9 @@ def write_calibration(folder: Path, calibration: Calibration) -> Path:
         IndexUnwritable: the folder cannot be written.
     """
     path = folder / CALIBRATION
-    unfinished = folder / f".{CALIBRATION}.{os.getpid()}"
     text = json.dumps(calibration.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
     try:
-        write_synced(unfinished, text.encode())
-        unfinished.replace(path)
-        sync_folder(folder)
+        swap_file(path, text.encode())
     except OSError as error:
         raise IndexUnwritable(str(path), str(error)) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
     return path

@@ -24,7 +24,16 @@ from pydantic import ValidationError
 from guardrail.errors import IndexDamaged, IndexMissing
 from guardrail.records import IndexHeader
 
-__all__ = ["MANIFEST", "file_entry", "read_manifest", "snapshot_of", "sync_folder", "write_manifest", "write_synced"]
+__all__ = [
+    "MANIFEST",
+    "file_entry",
+    "read_manifest",
+    "snapshot_of",
+    "swap_file",
+    "sync_folder",
+    "write_manifest",
+    "write_synced",
+]
 
 MANIFEST = "MANIFEST.json"
 _FILES = ("pdq.npy", "phash.npy", "pixels.npy", "previews.bin", "previews.npy", "rows.jsonl", "unreadable.jsonl")
@@ -50,6 +59,22 @@ def write_synced(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def swap_file(path: Path, content: bytes) -> None:
+    """Put a small file in the place of the one before, in one step: a crash leaves the one or the other.
+
+    Raises:
+        OSError: it cannot be written; the one before stands.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        write_synced(unfinished, content)
+        unfinished.rename(path)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

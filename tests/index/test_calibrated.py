@@ -158,7 +158,7 @@ def test_writing_that_fails_leaves_the_one_before(folder, monkeypatch):
         path.write_bytes(content[:10])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("guardrail.index.calibrated.write_synced", full)
+    monkeypatch.setattr("guardrail.index.layout.write_synced", full)
     with pytest.raises(IndexUnwritable, match="No space left"):
         write_calibration(folder, made(header, works=99))
     assert read_calibration(folder, header) == before

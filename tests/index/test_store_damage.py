@@ -225,7 +225,7 @@ def test_error_behind_the_swap_leaves_the_new_generation_whole(tmp_path, monkeyp
     def failing(*_):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("guardrail.index.store.manifest.sync_folder", failing)
+    monkeypatch.setattr("guardrail.index.layout.sync_folder", failing)
     with pytest.raises(IndexUnwritable, match="Input/output"):
         getattr(index, act)()
     monkeypatch.undo()

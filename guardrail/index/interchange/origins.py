@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, Field
 
 from guardrail.errors import HashListUnusable, IndexDamaged
 from guardrail.index.interchange.form import ListHead
-from guardrail.index.layout import sync_folder, write_synced
+from guardrail.index.layout import swap_file
 from guardrail.records.base import Record, Sha256
 
 __all__ = ["FOREIGN", "ORIGINS", "Imported", "Origins", "read_origins", "require_turn", "tag_of", "write_origins"]
@@ -102,14 +102,7 @@ def write_origins(folder: Path, origins: Origins) -> None:
         OSError: it cannot be written; the one before stands.
     """
     said = origins.model_copy(update={"sha256": _digest(origins)}).model_dump(mode="json")
-    beside = folder / f".{ORIGINS}.new"
-    try:
-        write_synced(beside, json.dumps(said, indent=2, ensure_ascii=False).encode())
-        beside.rename(folder / ORIGINS)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
-    sync_folder(folder)
+    swap_file(folder / ORIGINS, json.dumps(said, indent=2, ensure_ascii=False).encode())
 
 
 def require_turn(path: Path, head: ListHead, sha256: str, last: Imported | None) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, AwareDatetime, Field, ValidationError
 
 from guardrail.errors import IndexDamaged, IndexMissing
-from guardrail.index.layout import MANIFEST, file_entry, snapshot_of, sync_folder, write_synced
+from guardrail.index.layout import MANIFEST, file_entry, snapshot_of, swap_file, write_synced
 from guardrail.records import EmbedderSpec, IndexHeader, Limits, Normalisation, Sampling
 from guardrail.records.base import Record, Sha256
 
@@ -153,14 +153,7 @@ def swap_manifest(folder: Path, manifest: Manifest) -> Manifest:
     """
     said = manifest.model_dump(mode="json")
     said["snapshot"] = snapshot_of(said)
-    unfinished = folder / f".{MANIFEST}.new"
-    try:
-        write_synced(unfinished, json.dumps(said, indent=2, ensure_ascii=False).encode())
-        unfinished.rename(folder / MANIFEST)
-    except OSError:
-        unfinished.unlink(missing_ok=True)
-        raise
-    sync_folder(folder)
+    swap_file(folder / MANIFEST, json.dumps(said, indent=2, ensure_ascii=False).encode())
     return Manifest.model_validate(said)
 
 
