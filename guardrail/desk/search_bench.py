@@ -258,7 +258,7 @@ def _growths(document: dict[str, Any]) -> dict[str, float | None]:
 def _show(document: dict[str, Any]) -> None:
     console = Console(highlight=False)
     console.print(", ".join(f"{name} {value}" for name, value in document["machine"].items()))
-    for kind in ("vectors", "hashes"):
+    for kind in [kind for kind in ("vectors", "hashes") if document[kind]]:
         table = Table(
             "works", "structure", "batch", "what", "CPU ms an image", "quartiles", "ours is times as fast", title=kind
         )
@@ -326,6 +326,7 @@ def _draw(path: Path, document: dict[str, Any]) -> None:
                 for pace in at["paces"]:
                     if pace["batch"] == batch:
                         lines.setdefault(pace["name"], [math.nan] * len(sizes))[place] = pace["query_cpu_ms"]
-            panels.append(Lines(f"{kind}, batches of {batch}", "works", "CPU ms an image", sizes, lines))
+            title = f"{kind}, batches of {batch}"
+            panels.append(Lines(title, "works", "CPU ms an image", sizes, lines, logarithmic=True))
     if panels:
         draw_lines(path, panels)

@@ -56,6 +56,7 @@ class Lines:
         x: float (N,), ascending.
         lines: by name, float (N,) values.
         bands: by name of a line, float (2, N), the lower and upper end of its interval.
+        logarithmic: whether both axes are, for what spans powers of ten; all values are above 0 then.
     """
 
     title: str
@@ -64,6 +65,7 @@ class Lines:
     x: Sequence[float]
     lines: Mapping[str, Sequence[float]]
     bands: Mapping[str, NDArray[np.floating[Any]]] = field(default_factory=dict)
+    logarithmic: bool = False
 
 
 def require_plots(path: Path) -> None:
@@ -121,6 +123,8 @@ def draw_lines(path: Path, panels: Sequence[Lines]) -> None:
                 low, high = panel.bands[name]
                 axis.fill_between(panel.x, low, high, color=colour, alpha=0.2, linewidth=0)
         axis.set(title=panel.title, xlabel=panel.x_name, ylabel=panel.y_name)
+        if panel.logarithmic:
+            axis.set(xscale="log", yscale="log")
         axis.legend(fontsize="small")
     _save(figure, path)
 

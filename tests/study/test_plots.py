@@ -9,6 +9,15 @@ from guardrail.study import plots
 from guardrail.study.plots import Distributions, Lines, draw_distributions, draw_lines, draw_shares
 
 
+def test_lines_over_powers_of_ten_are_drawn_on_logarithmic_axes(tmp_path):
+    for name, logarithmic in (("plain", False), ("logarithmic", True)):
+        panel = Lines("cost", "works", "ms", [10, 1000, 100_000], {"ours": [1.0, 10.0, 100.0]}, logarithmic=logarithmic)
+        draw_lines(tmp_path / f"{name}.svg", [panel])
+    plain, logarithmic = ((tmp_path / f"{name}.svg").read_text() for name in ("plain", "logarithmic"))
+    assert "100000" in plain
+    assert "100000" not in logarithmic, "ticks are powers of ten"
+
+
 def drawn(path):
     chance = np.random.default_rng(0)
     groups = {"clean": chance.normal(0.3, 0.1, 200), "copies": np.append(chance.normal(0.8, 0.1, 90), -np.inf)}
