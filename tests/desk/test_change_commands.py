@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from guardrail.desk.changing import update_works
 from guardrail.desk.cli import app
+from guardrail.errors import IndexLocked
 from guardrail.index import FolderIndex
 
 run = CliRunner()
@@ -176,3 +178,19 @@ def test_unknown_bank_and_a_file_in_place_of_an_index_are_told(index, tmp_path):
         said = call(command, tmp_path / "file")
         assert said.exit_code == 1
         assert "an index is a folder" in str(said.exception)
+
+
+def test_nobody_changes_a_work_between_its_reading_and_its_update(index, monkeypatch):
+    opened, other = FolderIndex(index), FolderIndex(index)
+    work = opened.works[0]
+    kept = FolderIndex.kept
+
+    def watched(self, keys):
+        with pytest.raises(IndexLocked), other.writing(wait_s=0.01):
+            pass
+        return kept(self, keys)
+
+    monkeypatch.setattr(FolderIndex, "kept", watched)
+    assert update_works(opened, [(work.bank, work.work_id)], ["title=x"]).replaced == 1
+    with other.writing(wait_s=0.01):
+        assert "x" in [work.title for work in other.works]
