@@ -103,7 +103,11 @@ def _on_error(hook: str) -> str:
         return "stops the build"
     if hook in {"verdict_reached", "output_released"}:
         return "is logged"
-    return "becomes evidence" if hook == "find_evidence" else "withholds the image"
+    return (
+        "becomes evidence"
+        if hook in {"before_generation", "during_generation", "find_evidence"}
+        else "withholds the image"
+    )
 
 
 def hook_table() -> str:

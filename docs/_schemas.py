@@ -9,7 +9,7 @@ from guardrail import records
 
 __all__ = ["PUBLISHED", "on_files"]
 
-PUBLISHED = ("GenerationContext", "IndexHeader", "Release", "Verdict", "VerifyReport", "Work")
+PUBLISHED = ("AuditReport", "GenerationContext", "IndexHeader", "Release", "Verdict", "VerifyReport", "Work")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

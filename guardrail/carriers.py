@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy as np
     import torch
     from numpy.typing import NDArray
 
-    from guardrail.records import CheckFailed, Region, Verdict, View, Work
+    from guardrail.records import CheckFailed, Evidence, InputPicture, Neighbour, Region, Verdict, View, Work
 
-__all__ = ["Fingerprints", "ImageBatch", "IndexRows", "Look", "Picture", "SignedImage", "SourcePicture"]
+__all__ = [
+    "Fingerprints",
+    "ImageBatch",
+    "IndexRows",
+    "Look",
+    "Picture",
+    "RunFacts",
+    "RunInputs",
+    "Sign",
+    "SignReading",
+    "SignedImage",
+    "SourcePicture",
+    "Step",
+    "Unread",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +42,8 @@ class Picture:
         file_sha256: hex digest of the file's bytes, where it came from a file.
         bare: where the picture is partly transparent, how else it may be seen, like `pixels`: its colours without the
             transparency, and laid on black. They are judged too.
+        stands_for: of a frame of a video, the names of the frames after it that were left out because they hardly
+            differ from it; the verdict on it is theirs.
     """
 
     name: str
@@ -35,6 +51,7 @@ class Picture:
     failure: CheckFailed | None = None
     file_sha256: str | None = None
     bare: tuple[torch.Tensor, ...] = ()
+    stands_for: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         assert (self.pixels is None) != (self.failure is None), "a picture has pixels or a failure"
@@ -57,11 +74,43 @@ class ImageBatch:
         return len(self.pictures)
 
 
+@dataclass(frozen=True, slots=True)
+class RunInputs:
+    """The pictures that a call was given, copied before it ran.
+
+    Attributes:
+        records: what each is; where it could not be read, without a digest.
+        batch: the pictures themselves, in the same order and under the same names.
+        unread: what was given and not looked at, one line each, for `GenerationContext.unread`.
+    """
+
+    records: tuple[InputPicture, ...]
+    batch: ImageBatch
+    unread: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = tuple(picture.name for picture in self.batch.pictures)
+        assert names == tuple(record.name for record in self.records), "one record for each picture"
+
+
 class Look(NamedTuple):
     """One look of the copy descriptor: a dihedral view of the picture, and a region of it (None: the whole)."""
 
     view: View
     region: Region | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What is known of a run besides its context when its pictures are judged.
+
+    Attributes:
+        known: the pictures that it was given, fingerprinted and searched for (`judge.KnownInputs`); None without any.
+        evidence: by picture name, what was found while it ran.
+    """
+
+    known: Any = None
+    evidence: Mapping[str, tuple[Evidence, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,3 +205,80 @@ class SourcePicture:
     stamp: str
     at: Any = None
     facts: Mapping[str, str] = field(default_factory=dict)
+
+
+class Unread(NamedTuple):
+    """Why something could not be read off a step or a run."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """A sign of memorisation that a plugin looks for during one run.
+
+    Attributes:
+        name: its name in settings, evidence and calibrations.
+        unit: what it is measured in, in words; higher is more suspicious.
+        over: how the steps of a run are put together: their mean, or the highest.
+        scale: whether values are lengths (0 and up) or cosines (-1..1); calibration fits them accordingly.
+    """
+
+    name: str
+    unit: str
+    over: Literal["mean", "max"] = "mean"
+    scale: Literal["length", "cosine"] = "length"
+
+
+@dataclass(frozen=True, slots=True)
+class SignReading:
+    """What a sign measured at one step, for each of the B images of the batch.
+
+    Attributes:
+        sign: its name.
+        values: float (B,), on any device; NaN where nothing could be measured of an image is a check that failed.
+        works: for each image the work that the value is about, or empty.
+    """
+
+    sign: str
+    values: torch.Tensor
+    works: tuple[Work | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a scheduler inside a pipeline's call, for a batch of B images. Tensors are read, never written to.
+
+    Attributes:
+        stage: the pipeline's component that made the step (`scheduler`, `prior_scheduler`), or `prior` where an image
+            embedding was finished.
+        number: of this stage, from 0.
+        total: how many there will be; None where that is not known.
+        timestep: as the scheduler counts it.
+        latents: (B, ...), before the step.
+        after: (B, ...), after it.
+        noise: (B, ...), the model output the scheduler was given, guidance included; None at an embedding.
+        gap: (B,), float, length of the difference between the conditional and the unconditional prediction
+            (Euclidean, over all values of an image), or why there is none.
+        guidance: the guidance scale in force; None where the pipeline does not say.
+        embedding: (B, D), a finished image embedding; None at all other steps.
+        embedder: name of the index's CLIP embedder, by which embeddings are looked up; empty where it has none.
+        predict: gives the image the model is heading for, (B, ...), in the space of the latents.
+        pictures: gives that image decoded, a batch of B pictures.
+        look: gives the works nearest to those pictures, or to the embedding, for each of the B images.
+    """
+
+    stage: str
+    number: int
+    total: int | None
+    timestep: torch.Tensor | float
+    latents: torch.Tensor
+    after: torch.Tensor
+    noise: torch.Tensor | None
+    gap: torch.Tensor | Unread
+    guidance: float | None
+    embedding: torch.Tensor | None
+    embedder: str
+    predict: Callable[[], torch.Tensor | Unread]
+    pictures: Callable[[], ImageBatch | Unread]
+    look: Callable[[], tuple[tuple[Neighbour, ...], ...] | Unread]

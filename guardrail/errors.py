@@ -17,6 +17,7 @@ GuardrailError
 ├── PictureNotKept         (LookupError)        an index holds no picture of a work
 ├── WordsUnknown           (ValueError)         the embedders of an index turn no words into vectors
 ├── CalibrationUnfit       (ValueError)         the calibration beside an index was edited or is another index's
+├── SignLimitsUnfit        (ValueError)         a calibration of signs was edited or cut
 ├── BackgroundTooSmall     (ValueError)         too few pictures to fit limits to the rate of false alarms asked for
 ├── WorksTableInvalid      (ValueError)         a works table cannot be read as one
 ├── HashListUnusable       (ValueError)         a hash list cannot be read, or does not go on from the last one
@@ -24,7 +25,8 @@ GuardrailError
 ├── NothingToIndex         (ValueError)         a folder held no readable image
 ├── ImageUnreadable        (ValueError)         a file or array is not a picture we can check
 ├── OutputNotUnderstood    (TypeError)          a pipeline returned something in which no picture was found
-├── PipelineNotWrappable   (TypeError)          the object given to `wrap` is not a diffusers pipeline
+├── PipelineNotWrappable   (TypeError)          the object given to `wrap` cannot be wrapped
+├── AuditImpossible        (ValueError)         a model, its pictures or a work folder that cannot be audited
 ├── ImageBlocked           (RuntimeError)       a blocked image, where the settings say to raise
 ├── MemoryUnwritable       (OSError)            the ledger or the review queue cannot be written
 ├── LedgerBroken           (ValueError)         the ledger's hash chain does not hold
@@ -37,6 +39,7 @@ GuardrailError
 from typing import ClassVar
 
 __all__ = [
+    "AuditImpossible",
     "BackgroundTooSmall",
     "CalibrationUnfit",
     "EmbedderUnknown",
@@ -66,6 +69,7 @@ __all__ = [
     "PluginFault",
     "ReleaseFailed",
     "SettingsInvalid",
+    "SignLimitsUnfit",
     "WeightsUnusable",
     "WordsUnknown",
     "WorksTableInvalid",
@@ -191,6 +195,15 @@ class CalibrationUnfit(GuardrailError, ValueError):
     )
 
 
+class SignLimitsUnfit(GuardrailError, ValueError):
+    """A calibration of signs that was edited or cut. Args: file, found, expected."""
+
+    message = (
+        "calibration of signs {0!r}: found {1}, expected {2}; remove that file, and fit limits anew with: "
+        "guardrail signs calibrate"
+    )
+
+
 class BackgroundTooSmall(GuardrailError, ValueError):
     """Too few pictures for the rate of false alarms asked for. Args: folder, pictures, rate, pictures needed."""
 
@@ -236,13 +249,22 @@ class ImageUnreadable(GuardrailError, ValueError):
 class OutputNotUnderstood(GuardrailError, TypeError):
     """A pipeline output in which no picture was found. Args: output type, what it held."""
 
-    message = "the pipeline returned {0} holding {1}, where pictures were expected; nothing was released"
+    message = (
+        "the pipeline returned {0} holding {1}, where pictures were expected; nothing was released: "
+        "guard the pipeline or function that returns pictures"
+    )
 
 
 class PipelineNotWrappable(GuardrailError, TypeError):
-    """The object is not a diffusers pipeline. Args: its type, what is wrong."""
+    """The object cannot be wrapped. Args: its type, what is wrong."""
 
-    message = "cannot wrap a {0}: {1}; pass an instance of a diffusers pipeline class"
+    message = "cannot wrap this {0}: {1}; pass a diffusers pipeline, or a callable that returns pictures"
+
+
+class AuditImpossible(GuardrailError, ValueError):
+    """A model, its pictures or a work folder that cannot be audited. Args: which, found, expected, what to do."""
+
+    message = "cannot audit {0!r}: found {1}, expected {2}; {3}"
 
 
 class ImageBlocked(GuardrailError, RuntimeError):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,7 +12,7 @@ from PIL import Image
 
 from guardrail import act, intake, judge
 from guardrail import plugins as tools
-from guardrail.carriers import ImageBatch, Picture
+from guardrail.carriers import ImageBatch, Picture, RunFacts, RunInputs
 from guardrail.errors import (
     GuardrailError,
     ImageBlocked,
@@ -23,23 +21,22 @@ from guardrail.errors import (
     ReleaseFailed,
     SettingsInvalid,
 )
-from guardrail.fingerprint import HASHES, Fingerprinter, pixels_digest, query_looks, resolve_device
+from guardrail.fingerprint import HASHES, Fingerprinter, query_looks, resolve_device
+from guardrail.judging import JudgedBatch
 from guardrail.memory import Held, Memory
-from guardrail.protocols import IndexBackend
-from guardrail.records import (
-    CheckFailed,
-    Decision,
-    Evidence,
-    GenerationContext,
-    Neighbour,
-    Timings,
-    Verdict,
-)
+from guardrail.records import Decision, GenerationContext, Neighbour, Signal, Verdict
+from guardrail.releasing import Releasing
 from guardrail.report import Report, require_names
+from guardrail.running import GuardedRun
+from guardrail.searching import Indexes, clip_prints, search_all
 from guardrail.settings import Settings
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from guardrail.judge import KnownInputs
+    from guardrail.protocols import IndexBackend
 
 __all__ = ["Guard"]
 
@@ -67,11 +64,16 @@ class Guard:
         self.settings = settings.model_copy(update={"index": str(index)}) if str(index) else settings
         self._extra_plugins = tuple(plugins)
         self.plugins = tools.build_plugins(self._extra_plugins)
-        self.index = _index(self.plugins, self.settings)
+        if unknown := intake.unknown_signs(self.plugins, self.settings):
+            raise SettingsInvalid(
+                "signs", f"found {', '.join(unknown)}, expected signs that an installed plugin offers"
+            )
+        self.indexes = Indexes(self.plugins, self.settings)
         self.fingerprint = _fingerprinter(self.plugins, self.settings, self.index)
-        self._built_for, shipped = self.index.header, self.index.header.limits
+        shipped = self.index.header.limits
         self.limits = shipped.overridden(self.settings.limits) if self.settings.limits else shipped
         self.memory = Memory(self.settings.memory_url)
+        self._releasing = Releasing(self.plugins, self.settings, self.memory)
         self._last_report: ContextVar[Report | None] = ContextVar("last_report", default=None)
 
     @classmethod
@@ -86,6 +88,11 @@ class Guard:
         return self
 
     @property
+    def index(self) -> IndexBackend:
+        """The index that was opened; those of adapters stand beside it, see the setting `adapters`."""
+        return self.indexes.main
+
+    @property
     def last_report(self) -> Report | None:
         """The report of the last guarded call in this thread or task: for calls with `return_dict=False`."""
         return self._last_report.get()
@@ -93,15 +100,43 @@ class Guard:
     # --- around a pipeline -------------------------------------------------------------------------------
 
     def wrap(self, pipe: Any) -> Any:
-        """Guard a diffusers pipeline; returns the same instance, which stays what it was to its user."""
-        return intake.wrap(pipe, self)
+        """Guard a diffusers pipeline; returns the same instance, which stays what it was to its user.
+
+        Pipelines that are built from its denoiser afterwards (`from_pipe`, `Cls(**pipe.components)`) are guarded too.
+        Of any other callable that returns pictures: the same object where its class can be swapped, else a function.
+
+        Raises:
+            PipelineNotWrappable: it cannot be called, is a class, or another guard is around it.
+        """
+        wrapped = intake.wrap(pipe, self)
+        intake.remember_weights(pipe)
+        return wrapped
 
     def unwrap(self, pipe: Any) -> Any:
-        """Take the guard off again; returns the same instance."""
+        """Take the guard off again; returns the same instance (of a guarded function: the function)."""
         return intake.unwrap(pipe)
 
+    def install(self) -> None:
+        """Guard every diffusers pipeline that is built from now on in this process.
+
+        Raises:
+            PipelineNotWrappable: another guard is installed.
+        """
+        intake.install(self)
+
+    def uninstall(self) -> None:
+        """Guard no more new pipelines, and take the guard off those that were guarded by `install`."""
+        intake.uninstall(self)
+
     def generate(self, pipe: Any, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run a pipeline's call and hand out what may leave: what a wrapped pipeline does when it is called."""
+        """Run a pipeline's call and hand out what may leave: what a wrapped pipeline does when it is called.
+
+        Raises:
+            ImageBlocked: an image was blocked, and the settings say to raise.
+            OutputNotUnderstood: there may be pictures in the output that cannot be looked at.
+            MemoryUnwritable: the verdicts could not be remembered.
+        """
+        intake.note_parts(pipe, self)
         released, blocked = self._generate(pipe, call, args, kwargs)
         if blocked is not None:  # raised from here, where no frame of the traceback holds a picture
             raise ImageBlocked(blocked.image, blocked.explanation)
@@ -110,57 +145,27 @@ class Guard:
     def _generate(
         self, pipe: Any, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Any, Verdict | None]:
-        context = intake.read_context(pipe, call, args, kwargs)
-        output = intake.own_copy(call(*args, **kwargs))
-        context = intake.finish_context(context, pipe)
-        found = intake.pictures_in(output)
-        verdicts = self.judge(found.batch, context)
-        output, pictures, verdicts, attempts = self._try_again(output, found, verdicts, context, call, args, kwargs)
-        report = Report(verdicts, context, self, self._not_withheld(pictures, verdicts), attempts)
+        run = GuardedRun(self, pipe, call, args, kwargs)
+        run.make()
+        self.memory.record_remedies(run.tried, run.context.run_id)
+        pictures, verdicts = run.pictures, run.verdicts
+        kept = self._not_withheld(pictures, verdicts)
+        report = Report(verdicts, run.context, self, kept, tuple(run.attempts), run.tried)
         self._last_report.set(report)
         blocked = next((verdict for verdict in verdicts if verdict.decision is Decision.BLOCK), None)
         if blocked is not None and self.settings.on_block == "raise":
             return None, blocked
+        withheld = [pair for pair in zip(pictures, verdicts, strict=True) if self._is_withheld(*pair)]
         cards = {
-            verdict.image: self._card(picture, verdict)
-            for picture, verdict in zip(pictures, verdicts, strict=True)
-            if self._is_withheld(picture, verdict)
+            name: card
+            for picture, verdict in withheld
+            for card in (self._card(picture, verdict),)
+            for name in (picture.name, *picture.stands_for)
         }
-        released = intake.put_into(output, cards)
-        if isinstance(released, dict):  # diffusers' outputs are dicts that also take attributes
+        released = run.released(cards)
+        if isinstance(released, intake.BaseOutput | intake.PipelineState):
             object.__setattr__(released, "guard", report)
         return released, None
-
-    def _try_again(
-        self,
-        output: Any,
-        found: intake.PicturesInOutput,
-        verdicts: tuple[Verdict, ...],
-        context: GenerationContext,
-        call: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> tuple[Any, tuple[Picture, ...], tuple[Verdict, ...], tuple[Verdict, ...]]:
-        """Generate blocked images again with fresh seeds, as often as the settings say; fills only their places."""
-        pictures, kept, attempts = list(found.batch.pictures), list(verdicts), []
-        tries = self.settings.regenerate_at_most if self.settings.on_block == "regenerate" else 0
-        for _ in range(tries):
-            blocked = [at for at, verdict in enumerate(kept) if verdict.decision is Decision.BLOCK]
-            fresh = intake.reseeded(call, args, kwargs) if blocked else None
-            if fresh is None:
-                break
-            again = intake.pictures_in(intake.own_copy(fresh.call()))
-            if not found.is_like(again):
-                break
-            judged = self.judge(
-                ImageBatch(tuple(again.batch.pictures[at] for at in blocked)),
-                context.model_copy(update={"seed": fresh.seed}),
-            )
-            attempts += [kept[at] for at in blocked]
-            output = intake.put_into(output, {}, {pictures[at].name: again.values[pictures[at].name] for at in blocked})
-            for at, verdict in zip(blocked, judged, strict=True):
-                kept[at], pictures[at] = verdict, again.batch.pictures[at]
-        return output, tuple(pictures), tuple(kept), tuple(attempts)
 
     def _is_withheld(self, picture: Picture, verdict: Verdict) -> bool:
         """Whether an image stays in: blocked ones, unread ones, and flagged ones unless the settings return them."""
@@ -190,14 +195,22 @@ class Guard:
         verdicts = self.judge(batch, context)
         return Report(verdicts, context, self, self._not_withheld(batch.pictures, verdicts))
 
-    def judge(self, batch: ImageBatch, context: GenerationContext | None = None) -> tuple[Verdict, ...]:
+    def judge(
+        self, batch: ImageBatch, context: GenerationContext | None = None, facts: RunFacts | None = None
+    ) -> tuple[Verdict, ...]:
         """Judge one batch: fingerprint, search, gather evidence, decide, remember.
+
+        Args:
+            batch: the pictures.
+            context: how the model was run.
+            facts: what else is known of that run: the pictures it was given, and what was found while it ran.
 
         Raises:
             MemoryUnwritable: the verdicts could not be remembered; none of the images may be released.
         """
         otherwise = [picture.seen_otherwise() for picture in batch.pictures]
-        verdicts = list(self._verdicts(ImageBatch(batch.pictures + sum(otherwise, ())), context))
+        every = ImageBatch(batch.pictures + sum(otherwise, ()))
+        verdicts = JudgedBatch(self, every, context, facts or RunFacts()).verdicts()
         rest = iter(verdicts[len(batch) :])
         for at, pictures in enumerate(otherwise):
             for _ in pictures:
@@ -206,80 +219,49 @@ class Guard:
         self._remember(batch, verdicts, context)
         return tuple(verdicts)
 
-    def _verdicts(self, batch: ImageBatch, context: GenerationContext | None) -> tuple[Verdict, ...]:
-        started = time.perf_counter()
-        prints = self.fingerprint(batch)
-        fingerprinted = time.perf_counter()
-        index = tools.pinned_alike(self.index, self._built_for, self.settings.index)  # one batch, one state
-        neighbours = index.search(prints, self.settings.neighbours)
-        searched = time.perf_counter()
-        if not len(prints) == len(neighbours) == len(batch):
-            raise ValueError(f"{len(prints)} fingerprints and {len(neighbours)} answers for {len(batch)} images")
-        about = []
-        for row, picture in enumerate(batch.pictures):
-            quality = int(prints.pdq_quality[row])
-            evidence, near = self._evidence(picture, prints.failures[row], neighbours[row], quality, context, index)
-            about.append((picture, prints.pixels_sha256[row], evidence, near))
-        spent = (fingerprinted - started, searched - fingerprinted, time.perf_counter() - searched)
-        timings = Timings(**{name: s * 1000 for name, s in zip(Timings.model_fields, spent, strict=True)})
-        return tuple(self._decide(*one, index.header.snapshot, context, timings) for one in about)
+    def look_up(self, batch: ImageBatch) -> tuple[tuple[Neighbour, ...], ...]:
+        """The nearest work of each picture by each signal, without a verdict: for looks while a picture comes about."""
+        return self.indexes.pinned(None)[0].backend.search(self.fingerprint(batch), 1)
 
-    def _evidence(
-        self,
-        picture: Picture,
-        failure: CheckFailed | None,
-        neighbours: tuple[Neighbour, ...],
-        pdq_quality: int,
-        context: GenerationContext | None,
-        index: IndexBackend,
-    ) -> tuple[tuple[Evidence, ...], tuple[Neighbour, ...]]:
-        """All evidence on one image: from its neighbours, then from every plugin that looks closer."""
-        if failure is not None:
-            return (failure,), ()
-        found = list(judge.gather(picture.name, neighbours, pdq_quality, self.limits))
-        for answer in tools.call_guards(
-            self.plugins,
-            "find_evidence",
-            context=context,
-            picture=picture,
-            neighbours=neighbours,
-            index=index,
-            limits=self.limits,
-            settings=self.settings,
-        ):
-            found += tools.evidence_of(answer, picture.name)
-        return tuple(found), neighbours
+    @property
+    def clip_embedder(self) -> str:
+        """Name of the CLIP embedder of the index; empty where it has none."""
+        spec = self.index.header.embedders.get("clip")
+        return spec.name if spec else ""
 
-    def _decide(
-        self,
-        picture: Picture,
-        pixels_sha256: str | None,
-        evidence: tuple[Evidence, ...],
-        neighbours: tuple[Neighbour, ...],
-        snapshot: str,
-        context: GenerationContext | None,
-        timings: Timings,
-    ) -> Verdict:
-        about = judge.Findings(
-            image=picture.name,
-            pixels_sha256=pixels_sha256,
-            evidence=evidence,
-            neighbours=neighbours,
-            limits=self.limits,
-            index_snapshot=snapshot,
-            at=datetime.now(UTC),
-            run_id=context.run_id if context else None,
-            timings=timings,
-        )
-        return judge.decide(about, self.settings.policy)
+    def look_up_embeddings(self, vectors: NDArray[np.float32]) -> tuple[tuple[Neighbour, ...], ...]:
+        """The nearest works by CLIP alone.
+
+        Args:
+            vectors: float32 (N, E), unit length, of the index's own CLIP embedder.
+        """
+        near = self.indexes.pinned(None)[0].backend.search(clip_prints(vectors, self.index.header), 1)
+        return tuple(tuple(one for one in found if one.signal is Signal.CLIP) for found in near)
+
+    def work_preview(self, row: int) -> bytes:
+        """The picture of a work, by its row in the index as it is now, as a small JPEG file.
+
+        Raises:
+            PictureNotKept: the index has none.
+        """
+        return self.index.pinned().preview(row)
+
+    def known_inputs(self, inputs: RunInputs, context: GenerationContext | None) -> KnownInputs | None:
+        """Which works the pictures that a run was given are copies of; None where it was given none."""
+        if not inputs.records:
+            return None
+        prints = self.fingerprint(inputs.batch)
+        searched = self.indexes.pinned(context)
+        found = search_all(searched, prints, self.settings.neighbours)
+        near = tuple(sum(answers, ()) for answers in zip(*found, strict=True))
+        by_copy = self.index.header.normalisation is None
+        return judge.known_inputs(inputs.records, prints, near, self.limits, by_copy=by_copy)
 
     def _remember(self, batch: ImageBatch, verdicts: Sequence[Verdict], context: GenerationContext | None) -> None:
         held = []
         for picture, verdict in zip(batch.pictures, verdicts, strict=True):
-            flagged = verdict.decision is Decision.FLAG
-            held.append(
-                Held(verdict, act.encode_png(picture.pixels) if flagged and picture.pixels is not None else None)
-            )
+            shown = picture.pixels if verdict.decision is Decision.FLAG else None
+            held.append(Held(verdict, act.encode_png(shown) if shown is not None else None))
         if held:
             self.memory.record_verdicts(held, context)
         for verdict in verdicts:
@@ -307,8 +289,7 @@ class Guard:
         for at in accepted:
             picture, verdict, path = report.pictures[at], report.verdicts[at], folder / f"{names[at]}.png"
             try:
-                pixels = _judged_pixels(picture, verdict)
-                self._release_one(pixels, verdict, report.context, path, signing, overwrite=overwrite)
+                self._releasing.release(picture, verdict, report.context, path, signing, overwrite=overwrite)
                 paths[at] = path
             except (ReleaseFailed, MemoryUnwritable) as error:
                 if failures is None:
@@ -322,47 +303,7 @@ class Guard:
         Raises:
             KeysMissing, KeysUnusable, ReleaseFailed: images could not be signed or written there.
         """
-        signing = self._signing()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ReleaseFailed("all", f"the folder {str(folder)!r} cannot be made: {error}") from error
-        return signing
-
-    def _signing(self) -> act.Signing:
-        answer = tools.first_answer(self.plugins, "provide_signer", settings=self.settings)
-        if answer is not None and isinstance(answer.error, GuardrailError):
-            raise answer.error
-        if answer is None or not isinstance(answer.value, act.Signing):
-            raise ReleaseFailed("all", f"no plugin provides a signer ({answer})")
-        return answer.value
-
-    def _release_one(
-        self,
-        pixels: Tensor,
-        verdict: Verdict,
-        context: GenerationContext | None,
-        path: Path,
-        signing: act.Signing,
-        *,
-        overwrite: bool,
-    ) -> None:
-        """Encode, sign, read back, write the ledger, write the file; a failure on the way leaves no file."""
-        signed = act.sign(act.encode_png(pixels), verdict, tools.claims_of(self.plugins, verdict, context), signing)
-        release = act.describe_release(signed, path)
-        self.memory.record_release(release)
-        try:
-            act.write_release(signed, path, overwrite=overwrite)
-        except BaseException as error:
-            self.memory.record_withdrawal(verdict.verdict_id, str(error))
-            raise
-        tools.call_observers(self.plugins, "output_released", release=release, path=path)
-
-
-def _index(hooks: Any, settings: Settings) -> IndexBackend:
-    if not settings.index:
-        raise SettingsInvalid("the settings or the call", "no index is named; give one with --index or index = ...")
-    return tools.open_index(hooks, settings.index, settings.search_device)
+        return self._releasing.signing_for(folder)
 
 
 def _fingerprinter(hooks: Any, settings: Settings, index: IndexBackend) -> Fingerprinter:
@@ -381,20 +322,3 @@ def _fingerprinter(hooks: Any, settings: Settings, index: IndexBackend) -> Finge
         raise IndexMismatch(settings.index, str(index.header.hashes), str(HASHES))
     looks = query_looks(index.header.sampling)
     return Fingerprinter(made["copy"], made.get("clip"), device, settings.batch, looks)
-
-
-def _judged_pixels(picture: Picture | None, verdict: Verdict) -> Tensor:
-    """Our own copy of the pixels of an accepted image, which are the very ones that were judged.
-
-    Raises:
-        ReleaseFailed: they were changed since.
-    """
-    if picture is None or picture.pixels is None:
-        raise ReleaseFailed(verdict.image, "its pixels are not at hand")
-    pixels = picture.pixels.clone()
-    digest = pixels_digest(pixels)
-    if digest != verdict.pixels_sha256:
-        raise ReleaseFailed(
-            verdict.image, f"its pixels are {digest[:12]}, judged were {str(verdict.pixels_sha256)[:12]}"
-        )
-    return pixels

@@ -4,9 +4,9 @@ A plugin is a module or object with functions marked `@guardrail.hookimpl`, offe
 `guardrail`. A hook may take fewer arguments than are listed here. Three families:
 
 * `register_*`: called once, when a Guard is built. An error stops the build (`PluginFault`).
-* guards (`find_evidence`, `replace_image`, `describe_output`, `provide_signer`): called plugin by plugin, so that one
-  crash loses no other answer. An error in the first two becomes `CheckFailed` evidence; in the others it withholds
-  the image (`ReleaseFailed`).
+* guards (`before_generation`, `during_generation`, `find_evidence`, `replace_image`, `describe_output`,
+  `provide_signer`): called plugin by plugin, so that one crash loses no other answer. An error in the first four
+  becomes `CheckFailed` evidence; in the others it withholds the image (`ReleaseFailed`).
 * observers (`verdict_reached`, `output_released`): an error is logged, the verdict stands.
 """
 
@@ -22,9 +22,18 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-    from guardrail.carriers import Picture
+    from guardrail.carriers import Picture, Sign, SignReading, Step
     from guardrail.protocols import Embedder, IndexBackend
-    from guardrail.records import GenerationContext, Limits, MatchEvidence, Neighbour, Release, Unproved, Verdict
+    from guardrail.records import (
+        GenerationContext,
+        Limits,
+        MatchEvidence,
+        Neighbour,
+        Release,
+        SignUnavailable,
+        Unproved,
+        Verdict,
+    )
     from guardrail.settings import Settings
 
 PROJECT = "guardrail"
@@ -52,6 +61,39 @@ def register_index_backends() -> Mapping[str, Callable[[str, str], IndexBackend]
     Called once, when a Guard is built. Return a mapping from a URL scheme (`folder` for a plain path) to a function
     that opens an index at a location, to be searched on a torch device (`cpu`, `cuda`; a backend elsewhere takes no
     notice), and returns an `IndexBackend`. Two plugins offering one scheme, or an error, stop the build.
+    """
+
+
+@hookspec
+def before_generation(  # type: ignore[empty-body]
+    context: GenerationContext | None, settings: Settings
+) -> Sequence[Sign | SignUnavailable]:
+    """Say which signs of memorisation to look for in a run.
+
+    Called for each call of a pipeline, before anything is generated, if the settings name any sign (`settings.signs`).
+    Return a `Sign` for each one this plugin looks for, or a `SignUnavailable` with the reason where it could not be
+    measured on this run; an empty sequence or `None` for none. A sign that the settings do not name, or turn off, is
+    not looked for. Where no sign is looked for the pipeline is simply called. An error becomes `CheckFailed` evidence
+    on every image of the run.
+
+    It is also called when a Guard is built, with `None` as `context`: name every sign of yours that the settings name,
+    so that one which no plugin offers is an error in the settings.
+    """
+
+
+@hookspec
+def during_generation(
+    step: Step, context: GenerationContext | None, settings: Settings
+) -> SignReading | SignUnavailable | Sequence[SignReading | SignUnavailable] | None:
+    """Measure signs of memorisation at one step of a run.
+
+    Called after each step of a scheduler, and when an image embedding was finished, of plugins that said in
+    `before_generation` that they look for a sign. Return a `SignReading` with a value for each image of the batch
+    (higher is more suspicious), a `SignUnavailable` with the reason, or `None` to skip this step. Steps are put
+    together as the `Sign` says, and what is done about it stands in the settings. Leave values on their device: every
+    transfer holds the run up. Read tensors, never write to them, and draw no random number. An error, or a reading
+    that was not announced or has another length, becomes `CheckFailed` evidence on every image, and the plugin is not
+    asked again in this run; values that are no finite numbers are `CheckFailed` on their image.
     """
 
 

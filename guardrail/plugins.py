@@ -1,7 +1,7 @@
 """Build a plugin manager, and call guards and observers one by one, each with its failure rule."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,10 +71,21 @@ def _register(hooks: pluggy.PluginManager, plugin: object, name: str) -> None:
         raise PluginFault(name, str(error)) from error
 
 
-def call_guards(hooks: pluggy.PluginManager, hook: str, **given: Any) -> Iterator[Answer]:
-    """Call one hook plugin by plugin, first registered first, so that one crash loses no other answer."""
+def call_guards(
+    hooks: pluggy.PluginManager, hook: str, *, only: Collection[str] | None = None, **given: Any
+) -> Iterator[Answer]:
+    """Call one hook plugin by plugin, first registered first, so that one crash loses no other answer.
+
+    Args:
+        hooks: the plugins.
+        hook: its name.
+        only: the names of the plugins to ask; None: all.
+        given: the hook's arguments.
+    """
     caller = getattr(hooks.hook, hook)
     for implementation in caller.get_hookimpls():
+        if only is not None and implementation.plugin_name not in only:
+            continue
         try:
             value = implementation.function(*(given[name] for name in implementation.argnames))
             yield Answer(implementation.plugin_name, value)

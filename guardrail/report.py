@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from guardrail.carriers import Picture
     from guardrail.errors import GuardrailError
-    from guardrail.records import GenerationContext, Verdict
+    from guardrail.records import GenerationContext, RemedyTried, Verdict
 
 __all__ = ["Releases", "Report", "require_names"]
 
@@ -43,6 +43,7 @@ class Report:
         guard: the guard that judged.
         pictures: the pixels that were judged, the guard's own copies; None for an image that is withheld.
         attempts: verdicts on images that were generated again, oldest first; none of those images was released.
+        remedies: what was tried to make them anew, in order, and what did not fit.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -50,6 +51,7 @@ class Report:
     guard: Releases = field(repr=False)
     pictures: tuple[Picture | None, ...] = field(repr=False)
     attempts: tuple[Verdict, ...] = ()
+    remedies: tuple[RemedyTried, ...] = ()
 
     def save(
         self,

@@ -1,6 +1,7 @@
 """One frozen `Settings`, from a TOML file, environment variables (`GUARDRAIL_...`) or arguments."""
 
 import hashlib
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -8,15 +9,25 @@ from typing import Annotated, Literal, Self
 import rfc8785
 from platformdirs import user_data_path
 from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from guardrail.errors import SettingsInvalid
-from guardrail.records import Decision, Limits
+from guardrail.records import Decision, InputRole, Limits, RemedyName
 
-__all__ = ["Policy", "Rule", "Settings"]
+__all__ = ["AdapterSettings", "Policy", "Rule", "RunCondition", "Settings", "SignSettings"]
 
 RuleEvidence = Literal[
-    "exact_match", "hash_match", "copy_match", "pixel_match", "geometry_match", "semantic_match", "check_failed"
+    "exact_match",
+    "hash_match",
+    "copy_match",
+    "pixel_match",
+    "geometry_match",
+    "semantic_match",
+    "input_match",
+    "memorisation_sign",
+    "sign_unavailable",
+    "check_failed",
 ]
 
 
@@ -27,8 +38,44 @@ _SIGNALS: dict[str, tuple[str, ...]] = {
     "pixel_match": ("correlation",),
     "geometry_match": ("geometry",),
     "semantic_match": ("clip",),
-    "check_failed": (),  # checks of plugins have names of their own
+    "input_match": ("pixels", "pdq", "phash", "copy"),
+    "memorisation_sign": (),  # signs and checks of plugins have names of their own
+    "sign_unavailable": (),
+    "check_failed": (),
 }
+_SHOULD = re.compile(r"^\w+ should (?:be|have) ")  # how the validator begins what it expects
+_SHOWN_LETTERS = 60  # of a wrong value, in messages
+_WITHOUT_WORK = ("input_match", "memorisation_sign", "sign_unavailable", "check_failed")
+
+
+class RunCondition(BaseModel, frozen=True, extra="forbid"):
+    """What a rule asks of the run, or of the work that was matched; all that is said must hold.
+
+    Where the run is not known, or the field that is asked for could not be read, a rule applies if it is stricter than
+    what would be decided without it, and does not if it is laxer.
+    """
+
+    adapter: str | None = Field(default=None, description="an adapter of this name is active (`*` and `?` as in files)")
+    adapter_trained_on_fewer_than: int | None = Field(
+        default=None, ge=1, description="an active adapter (of that name) was trained on fewer images, see `adapters`"
+    )
+    pipeline: str | None = Field(default=None, description="the pipeline's class has this name (`*` and `?` too)")
+    strength_below: float | None = Field(default=None, ge=0, description="the call's `strength` is lower")
+    has_input: InputRole | None = Field(
+        default=None, description="the call was given such a picture: init, mask, control, ip_adapter or reference"
+    )
+    sign: str | None = Field(default=None, description="this sign of memorisation reaches a limit (`*` and `?` too)")
+    multiplicity_at_least: int | None = Field(
+        default=None, ge=1, description="the training data held so many near-duplicates of the matched work"
+    )
+    repeats_input: bool | None = Field(
+        default=None, description="the image repeats an input of the call that is itself a copy of the matched work"
+    )
+
+    @property
+    def is_about_the_work(self) -> bool:
+        """Whether it can only be asked of evidence on a work."""
+        return self.multiplicity_at_least is not None or self.repeats_input is not None
 
 
 class Rule(BaseModel, frozen=True, extra="forbid"):
@@ -36,10 +83,13 @@ class Rule(BaseModel, frozen=True, extra="forbid"):
 
     name: str = Field(min_length=1, description="named in the verdict when this rule decided")
     evidence: RuleEvidence = Field(description="the kind of evidence it speaks of")
-    signal: str | None = Field(default=None, description="only this signal (`pdq`, `phash`) or check (`pdq_quality`)")
-    reaching: Decision = Field(
-        default=Decision.FLAG, description="the limit that a match must reach: `flag` or `block`"
+    signal: str | None = Field(
+        default=None, description="only this signal (`pdq`, `phash`), check (`pdq_quality`) or sign"
     )
+    reaching: Decision = Field(
+        default=Decision.FLAG, description="the limit that a match or sign must reach: `flag` or `block`"
+    )
+    when: RunCondition | None = Field(default=None, description="only on runs like this, see `RunCondition`")
     decision: Decision = Field(description="what it asks for: `accept`, `flag` or `block`")
 
     def require_caution(self) -> None:
@@ -55,6 +105,8 @@ class Rule(BaseModel, frozen=True, extra="forbid"):
         signals = _SIGNALS[self.evidence]
         if self.signal is not None and signals and self.signal not in signals:
             raise ValueError(f"a rule on {self.evidence} names the signal {self.signal!r}; it has {', '.join(signals)}")
+        if self.when is not None and self.when.is_about_the_work and self.evidence in _WITHOUT_WORK:
+            raise ValueError(f"a rule on {self.evidence} asks for a matched work; leave that to rules on matches")
 
 
 class Policy(BaseModel, frozen=True, extra="forbid"):
@@ -77,13 +129,51 @@ class Policy(BaseModel, frozen=True, extra="forbid"):
 
     @property
     def sha256(self) -> str:
-        """Digest of the canonical JSON (RFC 8785) of the whole policy."""
-        return hashlib.sha256(rfc8785.dumps(self.model_dump(mode="json"))).hexdigest()
+        """Digest of the canonical JSON (RFC 8785) of the whole policy, without conditions where there are none."""
+        said = self.model_dump(mode="json")
+        for rule in (*said["rules"], *(rule for rules in said["banks"].values() for rule in rules)):
+            if rule["when"] is None:
+                del rule["when"]
+        return hashlib.sha256(rfc8785.dumps(said)).hexdigest()
 
     @classmethod
     def shipped(cls) -> Self:
         """The policy that ships with guardrail."""
         return cls.model_validate(tomllib.loads((Path(__file__).parent / "policy.toml").read_text(encoding="utf-8")))
+
+
+class AdapterSettings(BaseModel, frozen=True, extra="forbid"):
+    """What is known of an adapter (LoRA and the like) that pipelines may carry."""
+
+    sha256: str | None = Field(
+        default=None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="digest of its weights, as a run reports it; another adapter of its name is a failed check",
+    )
+    trained_on: int | None = Field(default=None, ge=0, description="how many images it was trained on")
+    index: str = Field(
+        default="", description="index of its training images, searched when it is active: a folder or a backend's URL"
+    )
+
+
+class SignSettings(BaseModel, frozen=True, extra="forbid"):
+    """How one sign of memorisation is looked for while a pipeline runs: `[signs.NAME]` in a settings file."""
+
+    enabled: bool = Field(default=True, description="whether it is looked for")
+    action: Literal["record", "stop", "guide_later"] = Field(
+        default="record",
+        description="record it only; stop the run once every image of the batch reaches the limit; or take guidance "
+        "away until `guide_from` once one of them does",
+    )
+    act_on: Literal["flag", "block"] = Field(default="block", description="the limit from which on it acts")
+    every: int = Field(default=5, ge=1, description="look-ups: at every so many steps")
+    steps: int | None = Field(default=None, ge=1, description="measure the first so many steps only; default: all")
+    guide_from: float = Field(default=0.4, ge=0, le=1, description="guide_later: the share of the steps without it")
+    flag_above: float | None = Field(default=None, description="limit that takes the place of the calibrated one")
+    block_above: float | None = Field(default=None, description="limit that takes the place of the calibrated one")
+    embedder: str = Field(
+        default="", description="embedding_match: the index's CLIP embedder, if it is the one of the pipeline's prior"
+    )
 
 
 def _default_home() -> Path:
@@ -112,12 +202,35 @@ class Settings(BaseSettings):
     on_flag: Literal["hold", "return"] = Field(
         default="hold", description="hold a flagged image for review, or return it"
     )
-    on_block: Literal["replace", "raise", "regenerate"] = Field(
-        default="replace", description="replace a blocked image by a card, raise, or try again with a fresh seed"
+    on_latent: Literal["decode", "refuse"] = Field(
+        default="decode",
+        description="latents that a caller asked for: decode them and look at the picture, or withhold them",
     )
-    regenerate_at_most: int = Field(default=2, ge=1, le=10, description="fresh seeds to try before replacing")
+    frame_every: int = Field(default=8, ge=1, description="of a video at least every so many frames one is looked at")
+    frame_change_above: float = Field(
+        default=0.02,
+        ge=0,
+        le=1,
+        description="a frame is looked at whose mean difference (0..1, at 16x16) from the last one looked at is larger",
+    )
+    on_block: Literal["replace", "raise", "regenerate"] = Field(
+        default="replace", description="replace a blocked image by a card, raise, or make it anew by `remedies`"
+    )
+    regenerate_at_most: int = Field(default=4, ge=1, le=10, description="tries at making it anew before replacing")
+    remedies: tuple[RemedyName, ...] = Field(
+        default=("fresh_seed", "delayed_guidance", "prompt_noise", "away_from_work"),
+        min_length=1,
+        description="what to change about a blocked image's run, in order; those that do not fit a pipeline are passed",
+    )
     largest_image_px: int = Field(default=64_000_000, ge=1, description="pictures of more pixels are not decoded")
     limits: Limits | None = Field(default=None, description="limits that take the place of the index's own")
+    adapters: dict[str, AdapterSettings] = Field(default={}, description="what is known of adapters, by their names")
+    signs: dict[str, SignSettings] = Field(
+        default={}, description="signs of memorisation to look for while a pipeline runs, by name; see `SignSettings`"
+    )
+    sign_limits: Path | None = Field(
+        default=None, description="folder of the signs' calibrations; default: signs in `home`"
+    )
     policy: Policy = Field(default_factory=Policy.shipped, description="the rules")
 
     @classmethod
@@ -144,7 +257,7 @@ class Settings(BaseSettings):
         try:
             return cls()
         except (SettingsError, ValidationError) as error:
-            raise SettingsInvalid("environment variables GUARDRAIL_...", str(error)) from error
+            raise SettingsInvalid("environment variables GUARDRAIL_...", _what_is_wrong(error)) from error
 
     @classmethod
     def from_file(cls, path: str | Path) -> Self:
@@ -166,7 +279,7 @@ class Settings(BaseSettings):
             ValidationError,
             TypeError,
         ) as error:
-            raise SettingsInvalid(str(path), str(error)) from error
+            raise SettingsInvalid(str(path), _what_is_wrong(error)) from error
 
     @property
     def memory_url(self) -> str:
@@ -179,16 +292,58 @@ class Settings(BaseSettings):
         return self.keys or self.home / "keys"
 
     @property
+    def sign_limits_dir(self) -> Path:
+        """The folder of the signs' calibrations."""
+        return self.sign_limits or self.home / "signs"
+
+    @property
     def weights_dir(self) -> Path:
         """The folder of the model files that embedders name."""
         return self.weights or self.home / "weights"
 
 
+def _what_is_wrong(error: Exception) -> str:
+    """What an error in settings says, in one line: for each setting its place, what was found, what was expected."""
+    if not isinstance(error, ValidationError):
+        return " ".join(str(error).split())
+    found = error.errors(include_url=False)
+    places = [one["loc"] for one in found]
+    told = [one for one in found if one["type"] != "too_short" or not any(_is_inside(at, one["loc"]) for at in places)]
+    return "; ".join(_clause(one) for one in told)
+
+
+def _is_inside(place: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
+    return len(place) > len(outer) and place[: len(outer)] == outer
+
+
+def _clause(wrong: ErrorDetails) -> str:
+    place = ".".join(str(part) for part in wrong["loc"]) or "settings"
+    said = " ".join(wrong["msg"].split())
+    if wrong["type"] == "extra_forbidden":
+        return f"{place}: found a setting of this name, expected one that there is (see guardrail settings show)"
+    if wrong["type"] == "missing":
+        return f"{place}: found none, expected one"
+    if wrong["type"] == "value_error":
+        return f"{place}: {said.removeprefix('Value error, ')}"
+    return f"{place}: found {_shown(wrong['input'])}, expected {_SHOULD.sub('', said)}"
+
+
+def _shown(value: object) -> str:
+    """A value as a message may show it: what is long, or may hold a password, by its type alone."""
+    if isinstance(value, str) and ("://" in value or len(value) > _SHOWN_LETTERS):
+        return f"a text of {len(value)} letters"
+    return repr(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
+
+
 def _rooted(said: dict[str, object], folder: Path) -> dict[str, object]:
-    """The path-valued settings, taken from the folder of the file that said them."""
+    """The path-valued settings, those of adapters too, taken from the folder of the file that said them."""
     rooted: dict[str, object] = {}
     for name in ("index", "home", "keys", "weights"):
         value = said.get(name)
         if isinstance(value, str) and value and "://" not in value:
             rooted[name] = str(folder / value)
+    if isinstance(adapters := said.get("adapters"), dict):
+        rooted["adapters"] = {
+            name: {**one, **_rooted(one, folder)} if isinstance(one, dict) else one for name, one in adapters.items()
+        }
     return rooted

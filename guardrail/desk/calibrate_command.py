@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from guardrail.desk.calibrating import CalibrationRun, Gathered, Wanted
     from guardrail.desk.probing import Prober
 
-__all__ = ["calibrate", "calibration_document"]
+__all__ = ["calibrate", "calibration_document", "rates_of"]
 
 _SHOWN = 20  # suspects or files left out, before only their number is told
 
@@ -47,7 +47,7 @@ def calibrate(
     from guardrail.desk.probing import Prober
     from guardrail.study.plots import require_plots
 
-    wanted = Wanted(background, *_rates(false_alarms), tuple(leave_out or ()))
+    wanted = Wanted(background, *rates_of(false_alarms), tuple(leave_out or ()))
     if plot is not None:
         require_plots(plot)
     run, edited = _run(Prober(target, read_settings(settings_file)), wanted, copies=copies)
@@ -74,7 +74,7 @@ def _run(prober: "Prober", wanted: "Wanted", *, copies: bool) -> "tuple[Calibrat
         return run, look_at_copies(prober, progress)
 
 
-def _rates(said: str) -> tuple[float, float]:
+def rates_of(said: str) -> tuple[float, float]:
     """The rates of `--false-alarms`: two shares, the second no larger."""
     try:
         flag_rate, block_rate = (float(word) for word in said.split(","))

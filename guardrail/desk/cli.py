@@ -7,12 +7,14 @@ from typing import Annotated
 import typer
 
 from guardrail import __version__
+from guardrail.desk.audit_command import audit
 from guardrail.desk.bench_commands import bench_app
 from guardrail.desk.check_command import check
 from guardrail.desk.console import plain
 from guardrail.desk.demo_command import demo
 from guardrail.desk.index_commands import index_app
 from guardrail.desk.keeping_commands import keys_app, ledger_app, settings_app
+from guardrail.desk.signs_command import signs_app
 from guardrail.desk.verify_command import verify
 from guardrail.errors import GuardrailError
 
@@ -33,11 +35,13 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(check)
 app.command()(verify)
+app.command()(audit)
 app.add_typer(index_app)
 app.add_typer(bench_app)
 app.add_typer(keys_app)
 app.add_typer(ledger_app)
 app.add_typer(settings_app)
+app.add_typer(signs_app)
 
 
 def _show_version(wanted: bool) -> None:

@@ -28,10 +28,11 @@ from guardrail.settings import Settings
 from guardrail.shipped import shipped_folder
 from guardrail.study import overfitted_pipeline
 
-__all__ = ["DemoImage", "DemoRun", "Truth", "run_demo"]
+__all__ = ["DEMO_STEPS", "DemoImage", "DemoRun", "Truth", "Truths", "demo_pipelines", "quiet_diffusers", "run_demo"]
 
 _OVERFITTED_SIDE_PX = 96
-_STEPS = {"exactly overfitted": 20, "memorised UNet": 40}
+DEMO_STEPS = {"exactly overfitted": 20, "memorised UNet": 40}
+"""How many steps each of the demo's pipelines takes."""
 _PROOF_SIDE_PX = 32
 _LIKENESS_ABOVE = 0.6  # the model's own compositions stay below .45, its half-remembered works lie above .7
 _COPIES_ABOVE = 0.9  # mean-removed correlation at 32x32: above it all copies and no unseen picture, as measured
@@ -75,7 +76,7 @@ class DemoRun:
 
 def run_demo(out: Path, images: int, seed: int, console: Console) -> DemoRun:
     """Build, generate, judge, sign, verify, tamper; says on `console` what it is at."""
-    _quiet_diffusers()
+    quiet_diffusers()
     bank = shipped_folder("demo")
     settings = Settings(home=out, index=str(out / "index"), device="cpu")
     console.print("1 of 4  building the index of the shipped works")
@@ -88,13 +89,13 @@ def run_demo(out: Path, images: int, seed: int, console: Console) -> DemoRun:
         act.make_development_keys(settings.keys_dir)
     witness = _Witness()
     guard = Guard(settings=settings, plugins=[witness])
-    truths = _Truths(bank)
+    truths = Truths(bank)
     made: list[DemoImage] = []
-    for number, (name, pipe) in enumerate(_pipelines(bank).items(), start=2):
+    for number, (name, pipe) in enumerate(demo_pipelines(bank).items(), start=2):
         console.print(f"{number} of 4  generating {images} images with the {name} pipeline, guarded")
         guard.wrap(pipe)
         output = pipe(
-            batch_size=images, num_inference_steps=_STEPS[name], generator=torch.Generator().manual_seed(seed)
+            batch_size=images, num_inference_steps=DEMO_STEPS[name], generator=torch.Generator().manual_seed(seed)
         )
         stem = name.replace(" ", "-").lower()
         names = [f"{stem}-{at:03d}" for at in range(images)]
@@ -106,12 +107,13 @@ def run_demo(out: Path, images: int, seed: int, console: Console) -> DemoRun:
     return DemoRun(tuple(made), guard.index.header, verified, tampered, rows, tip, len(guard.memory.open_cases()))
 
 
-def _quiet_diffusers() -> None:
+def quiet_diffusers() -> None:
+    """No progress bars, and no line for every verdict."""
     diffusers_logging.disable_progress_bar()
     logging.getLogger("guardrail.verdicts").setLevel(logging.ERROR)
 
 
-def _pipelines(bank: Path) -> dict[str, Any]:
+def demo_pipelines(bank: Path) -> dict[str, Any]:
     """Two stock diffusers pipelines: one that is memorisation itself, and a small network that was trained to it."""
     works = torch.from_numpy(np.stack([_opened(path, _OVERFITTED_SIDE_PX) for path in _training_files(bank)]))
     exact = overfitted_pipeline(works.permute(0, 3, 1, 2).float() / 127.5 - 1)
@@ -131,7 +133,7 @@ def _opened(path: Path, side_px: int) -> NDArray[np.uint8]:
         return np.asarray(image.convert("RGB").resize((side_px, side_px), Image.Resampling.LANCZOS))
 
 
-class _Truths:
+class Truths:
     """The training pictures, ready to be compared with."""
 
     def __init__(self, bank: Path) -> None:
@@ -185,7 +187,7 @@ class _Witness:
 
 
 def _demo_images(
-    name: str, guard: Guard, report: Report, witness: _Witness, outputs: list[Path | None], truths: _Truths
+    name: str, guard: Guard, report: Report, witness: _Witness, outputs: list[Path | None], truths: Truths
 ) -> Iterator[DemoImage]:
     for verdict, output in zip(report.verdicts, outputs, strict=True):
         pixels = witness.seen[verdict.image]

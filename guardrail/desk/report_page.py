@@ -13,7 +13,7 @@ from PIL import Image
 
 from guardrail.desk.demo_run import DemoImage, DemoRun
 from guardrail.desk.match_picture import draw_match, telling_match
-from guardrail.records import CheckFailed, Decision, GeometryMatch, Unproved
+from guardrail.records import CheckFailed, Decision, GeometryMatch, MatchEvidence, Unproved
 
 __all__ = ["write_report"]
 
@@ -91,7 +91,7 @@ def _signals(one: DemoImage) -> list[tuple[str, str, bool]]:
         elif isinstance(found, Unproved):
             if near and found.work == near.work:
                 rows.setdefault("closer look", ("closer look", "no region found again", False))
-        elif near and found.work == near.work:
+        elif near and isinstance(found, MatchEvidence) and found.work == near.work:
             rows.setdefault(str(found.signal), (str(found.signal), _value(found), True))
     if near:
         rows.setdefault(str(near.signal), (str(near.signal), _value(near), False))

@@ -5,42 +5,140 @@ from typing import TYPE_CHECKING
 from guardrail.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from guardrail.intake.context import finish_context, read_context
+    from guardrail.intake.calls import BoundCall, bound_call
+    from guardrail.intake.context import finish_context, prompt_of, read_context, read_run, remember_weights
     from guardrail.intake.files import read_picture, shown_path
-    from guardrail.intake.outputs import PicturesInOutput, own_copy, pictures_in, put_into
-    from guardrail.intake.reseed import Reseeded, reseeded
+    from guardrail.intake.generators import replaying
+    from guardrail.intake.inputs import inputs_of
+    from guardrail.intake.installing import install, installed_guard, note_parts, uninstall, unwrap, wrap
+    from guardrail.intake.latents import RandomState
+    from guardrail.intake.modular import PipelineState
+    from guardrail.intake.outputs import BaseOutput, PicturesInOutput, own_copy, pictures_in, put_into
+    from guardrail.intake.ranks import first_rank_says, is_shared_by_ranks
+    from guardrail.intake.remedies import Altered, Hit, Ladder, matched_rows
     from guardrail.intake.sources import FolderSource, SourceOptions, find_images, open_source, read_place
+    from guardrail.intake.taking import (
+        Sampling,
+        Slot,
+        Taken,
+        asked_call,
+        can_be_tried_again,
+        cards_alone,
+        fits,
+        nothing_taken,
+        slots_of,
+        take,
+    )
+    from guardrail.intake.tally import unknown_signs
     from guardrail.intake.values import pictures_from
-    from guardrail.intake.wrapping import guard_of, unwrap, wrap
+    from guardrail.intake.watching import Stopped, Watch, Watched, watched_call
+    from guardrail.intake.weights import adapter_file_digest
+    from guardrail.intake.wrapping import guard_of, outside_call
 
 __all__ = [
+    "Altered",
+    "BaseOutput",
+    "BoundCall",
     "FolderSource",
+    "Hit",
+    "Ladder",
     "PicturesInOutput",
-    "Reseeded",
+    "PipelineState",
+    "RandomState",
+    "Sampling",
+    "Slot",
     "SourceOptions",
+    "Stopped",
+    "Taken",
+    "Watch",
+    "Watched",
+    "adapter_file_digest",
+    "asked_call",
+    "bound_call",
+    "can_be_tried_again",
+    "cards_alone",
     "find_images",
     "finish_context",
+    "first_rank_says",
+    "fits",
     "guard_of",
+    "inputs_of",
+    "install",
+    "installed_guard",
+    "is_shared_by_ranks",
+    "matched_rows",
+    "note_parts",
+    "nothing_taken",
     "open_source",
+    "outside_call",
     "own_copy",
     "pictures_from",
     "pictures_in",
+    "prompt_of",
     "put_into",
     "read_context",
     "read_picture",
     "read_place",
-    "reseeded",
+    "read_run",
+    "remember_weights",
+    "replaying",
     "shown_path",
+    "slots_of",
+    "take",
+    "uninstall",
+    "unknown_signs",
     "unwrap",
+    "watched_call",
     "wrap",
 ]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "guardrail.intake.context": ("finish_context", "read_context"),
-        "guardrail.intake.files": ("read_picture", "shown_path"),
-        "guardrail.intake.outputs": ("PicturesInOutput", "own_copy", "pictures_in", "put_into"),
+        "guardrail.intake.calls": (
+            "BoundCall",
+            "bound_call",
+        ),
+        "guardrail.intake.context": (
+            "finish_context",
+            "prompt_of",
+            "read_context",
+            "read_run",
+            "remember_weights",
+        ),
+        "guardrail.intake.files": (
+            "read_picture",
+            "shown_path",
+        ),
+        "guardrail.intake.generators": ("replaying",),
+        "guardrail.intake.inputs": ("inputs_of",),
+        "guardrail.intake.installing": (
+            "install",
+            "installed_guard",
+            "note_parts",
+            "uninstall",
+            "unwrap",
+            "wrap",
+        ),
+        "guardrail.intake.latents": ("RandomState",),
+        "guardrail.intake.modular": ("PipelineState",),
+        "guardrail.intake.outputs": (
+            "BaseOutput",
+            "PicturesInOutput",
+            "own_copy",
+            "pictures_in",
+            "put_into",
+        ),
+        "guardrail.intake.ranks": (
+            "first_rank_says",
+            "is_shared_by_ranks",
+        ),
+        "guardrail.intake.remedies": (
+            "Altered",
+            "Hit",
+            "Ladder",
+            "matched_rows",
+        ),
         "guardrail.intake.sources": (
             "FolderSource",
             "SourceOptions",
@@ -48,8 +146,30 @@ __getattr__, __dir__ = lazy_names(
             "open_source",
             "read_place",
         ),
-        "guardrail.intake.reseed": ("Reseeded", "reseeded"),
+        "guardrail.intake.taking": (
+            "Sampling",
+            "Slot",
+            "Taken",
+            "asked_call",
+            "can_be_tried_again",
+            "cards_alone",
+            "fits",
+            "nothing_taken",
+            "slots_of",
+            "take",
+        ),
+        "guardrail.intake.tally": ("unknown_signs",),
         "guardrail.intake.values": ("pictures_from",),
-        "guardrail.intake.wrapping": ("guard_of", "unwrap", "wrap"),
+        "guardrail.intake.watching": (
+            "Stopped",
+            "Watch",
+            "Watched",
+            "watched_call",
+        ),
+        "guardrail.intake.weights": ("adapter_file_digest",),
+        "guardrail.intake.wrapping": (
+            "guard_of",
+            "outside_call",
+        ),
     },
 )

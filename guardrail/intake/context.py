@@ -4,33 +4,36 @@ What cannot be read is named in `unread` with the reason; nothing is guessed.
 """
 
 import hashlib
-import inspect
-import weakref
+import json
+import re
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
-from PIL import Image
 
-from guardrail.errors import ImageUnreadable
-from guardrail.intake.pixels import from_pillow
-from guardrail.records import Adapter, GenerationContext
+from guardrail.carriers import RunInputs
+from guardrail.intake.adapters import STILL_BEING_MADE, read_adapters, remember_fused
+from guardrail.intake.calls import BoundCall, bound_call
+from guardrail.intake.generators import generators_of
+from guardrail.intake.inputs import inputs_of
+from guardrail.intake.weights import DENOISERS, digest_of_module
+from guardrail.records import GenerationContext
 
-__all__ = ["finish_context", "read_context"]
+__all__ = ["finish_context", "prompt_of", "read_context", "read_run", "remember_weights"]
 
 _PROMPTS = ("prompt", "prompt_2", "prompt_3", "negative_prompt", "negative_prompt_2", "negative_prompt_3")
-_DENOISERS = ("unet", "transformer", "prior", "decoder")
+_PER_PROMPT = ("num_images_per_prompt", "num_videos_per_prompt")
 _LIBRARIES = ("diffusers", "torch", "transformers", "peft")
-_LARGEST_DIGESTED_BYTES = 2**30  # above this, reading all weights would be felt in every first call
-
-_digests: "weakref.WeakKeyDictionary[torch.nn.Module, tuple[int, str]]" = weakref.WeakKeyDictionary()
+_SNAPSHOT = re.compile(r"[/\\]snapshots[/\\]([0-9a-f]{40})(?:[/\\]|$)")  # how the hub's cache lays out revisions
 
 
 def read_context(
     pipe: Any, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> GenerationContext:
-    """What is known of a run before it begins.
+    """What is known of a run before it begins, its input pictures among it.
 
     Args:
         pipe: the pipeline.
@@ -38,135 +41,175 @@ def read_context(
         args: what the caller passed in order.
         kwargs: what the caller passed by name.
     """
-    unread: list[str] = []
-    said = _arguments(call, args, kwargs, unread)
-    config = getattr(pipe, "config", {})
+    bound = bound_call(pipe, call, args, kwargs)
+    return read_run(bound, inputs_of(bound))
+
+
+def read_run(bound: BoundCall, inputs: RunInputs) -> GenerationContext:
+    """The same for a call whose arguments are bound, and whose input pictures were copied already."""
+    pipe, said = bound.pipe, bound.said
+    unread = [f"arguments: {bound.unbound}"] if bound.unbound else []
+    unread += inputs.unread
+    config = _config(pipe)
+    parts = _parts(pipe)
+    prompts = {name: _texts(said[name]) for name in _PROMPTS if said.get(name)}
+    generators = generators_of(bound, unread)
+    scheduler = getattr(pipe, "scheduler", None)
     return GenerationContext(
-        pipeline=type(pipe).__name__,
+        pipeline=getattr(pipe, "__name__", type(pipe).__name__),  # a function has a name of its own
         model_id=str(config.get("_name_or_path") or "") or None,
-        scheduler=type(pipe.scheduler).__name__ if getattr(pipe, "scheduler", None) is not None else None,
-        weights_sha256=_weights_digest(pipe, unread),
-        adapters=_adapters(pipe, unread),
-        prompts={name: _texts(said[name]) for name in _PROMPTS if said.get(name)},
+        model_revision=_revision(config, parts),
+        scheduler=type(scheduler).__name__ if scheduler is not None else None,
+        scheduler_config_sha256=_config_digest(scheduler),
+        weights_sha256=_weights_digest(parts, unread),
+        adapters=read_adapters(pipe, parts, said, _all_texts(prompts), unread),
+        prompts=prompts,
         guidance_scale=_number(said.get("guidance_scale")),
         steps=int(said["num_inference_steps"]) if isinstance(said.get("num_inference_steps"), int) else None,
-        strength=_number(said.get("strength")),
-        seed=_seed(said.get("generator"), unread),
-        init_image_sha256=_image_digest(said.get("image"), unread),
-        versions={name: found for name in _LIBRARIES if (found := _version(name))},
+        strength=_strength(said, unread),
+        seed=generators[0].seed if len(generators) == 1 and not generators[0].is_global else None,
+        generators=generators,
+        images_per_prompt=next((said[name] for name in _PER_PROMPT if isinstance(said.get(name), int)), None),
+        init_image_sha256=next((one.pixels_sha256 for one in inputs.records if one.role == "init"), None),
+        inputs=inputs.records,
+        versions=dict(_versions()),
         unread=tuple(unread),
     )
 
 
 def finish_context(context: GenerationContext, pipe: Any) -> GenerationContext:
-    """The same run, with what is only known afterwards: the steps really taken."""
+    """The same run, with what is only known afterwards: the steps really taken, and digests made in the meantime."""
+    known: dict[str, Any] = {}
     timesteps = getattr(getattr(pipe, "scheduler", None), "timesteps", None)
-    if context.steps is not None or timesteps is None:
-        return context
-    return context.model_copy(update={"steps": len(timesteps)})
+    if context.steps is None and timesteps is not None:
+        known["steps"] = len(timesteps)
+    if any(line.endswith(STILL_BEING_MADE) for line in context.unread):
+        known |= _late_digests(context, pipe)
+    return context.model_copy(update=known) if known else context
 
 
-def _arguments(
-    call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], unread: list[str]
-) -> Mapping[str, Any]:
-    try:
-        bound = inspect.signature(call).bind(*args, **kwargs)
-        bound.apply_defaults()
-    except (TypeError, ValueError) as error:
-        unread.append(f"arguments: {error}")
-        return kwargs
-    return {**bound.arguments, **bound.arguments.get("kwargs", {})}
+def remember_weights(pipe: Any) -> None:
+    """Look at a pipeline's weights when it is wrapped, so that later changes are noticed and calls need not wait.
+
+    The digest of large weights is begun in the background. Adapters that are fused now are noted with their weights,
+    because once they are unloaded nothing knows them any more. Never raises.
+    """
+    parts = _parts(pipe)
+    for name, part in parts.items():
+        if name in DENOISERS and isinstance(part, torch.nn.Module):
+            digest_of_module(part)
+    remember_fused(parts)
+
+
+def prompt_of(context: GenerationContext, image_number: int) -> str | None:
+    """The prompt that an image of a run was made from; None where the run had none, or it is not known which.
+
+    Images come in the order of the prompts, each `images_per_prompt` times.
+
+    Args:
+        context: the run.
+        image_number: the image's place in the output, from 0.
+    """
+    prompt = context.prompts.get("prompt")
+    if prompt is None or isinstance(prompt, str):
+        return prompt
+    at = image_number // max(1, context.images_per_prompt or 1)
+    return prompt[at] if 0 <= at < len(prompt) else None
+
+
+def _late_digests(context: GenerationContext, pipe: Any) -> dict[str, Any]:
+    """Digests that were still being made when the run began, and `unread` without those that are there now."""
+    parts, unread = _parts(pipe), list[str]()
+    weights = context.weights_sha256 or _weights_digest(parts, unread)
+    again = read_adapters(pipe, parts, {}, _all_texts(context.prompts), unread)
+    digests = {(one.name, one.component): one.sha256 for one in again}
+    adapters = tuple(
+        one if one.sha256 else one.model_copy(update={"sha256": digests.get((one.name, one.component))})
+        for one in context.adapters
+    )
+    waiting = {line for line in unread if line.endswith(STILL_BEING_MADE)}
+    kept = tuple(line for line in context.unread if not line.endswith(STILL_BEING_MADE) or line in waiting)
+    return {"weights_sha256": weights, "adapters": adapters, "unread": kept}
+
+
+def _config(pipe: Any) -> Mapping[str, Any]:
+    config = getattr(pipe, "config", None)
+    return config if isinstance(config, Mapping) else {}
+
+
+def _parts(pipe: Any) -> dict[str, Any]:
+    """A pipeline's components by name; of an object that has no list of them, the models among its attributes."""
+    names = [name for name in _config(pipe) if not name.startswith("_")]
+    if not names and isinstance(components := getattr(pipe, "components", None), Mapping):
+        return dict(components)
+    own = getattr(pipe, "__dict__", {})  # an object with slots has none; and configs are attributes of pipelines, too
+    held = names or [name for name, value in own.items() if isinstance(value, torch.nn.Module)]
+    return {name: part for name in held if (part := own.get(name)) is not None}
+
+
+def _revision(config: Mapping[str, Any], parts: Mapping[str, Any]) -> str | None:
+    """The commit that a model was loaded from, where it came from the hub's cache."""
+    places = [config.get("_name_or_path"), *(_config(part).get("_name_or_path") for part in parts.values())]
+    found = {match.group(1) for place in places if place and (match := _SNAPSHOT.search(str(place)))}
+    return found.pop() if len(found) == 1 else None
+
+
+def _config_digest(scheduler: Any) -> str | None:
+    """Digest of a scheduler's settings, without those that say where they came from."""
+    config = {name: value for name, value in _config(scheduler).items() if not name.startswith("_")}
+    if not config:
+        return None
+    return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _weights_digest(parts: Mapping[str, Any], unread: list[str]) -> str | None:
+    """Digest over the denoisers' own weights, without adapters; kept until a weight changes."""
+    modules = {name: part for name, part in parts.items() if isinstance(part, torch.nn.Module)}
+    denoisers = {name: modules[name] for name in DENOISERS if name in modules} or modules
+    if not denoisers:
+        unread.append("weights: the pipeline has no part that holds any")
+        return None
+    made = {name: digest_of_module(module) for name, module in denoisers.items()}
+    missing = [f"weights: those of {name}: {why}" for name, one in made.items() if (why := _why_missing(one))]
+    unread.extend(missing)
+    if missing:
+        return None
+    if len(made) == 1:
+        return next(iter(made.values())).result()
+    return hashlib.sha256("".join(f"{name}:{one.result()}\n" for name, one in made.items()).encode()).hexdigest()
+
+
+def _why_missing(digest: Future[str]) -> str:
+    if not digest.done():
+        return f"their digest is {STILL_BEING_MADE}"
+    return str(error) if (error := digest.exception()) is not None else ""
 
 
 def _texts(value: Any) -> str | tuple[str, ...]:
     return tuple(str(text) for text in value) if isinstance(value, list | tuple) else str(value)
 
 
+def _all_texts(prompts: Mapping[str, str | tuple[str, ...]]) -> str:
+    return "\n".join(text for one in prompts.values() for text in ([one] if isinstance(one, str) else one))
+
+
 def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _seed(generator: Any, unread: list[str]) -> int | None:
-    """The seed of one generator. It names the run only while nothing was drawn from the generator before."""
-    if isinstance(generator, torch.Generator):
-        return generator.initial_seed()
-    unread.append("seed: several generators" if generator else "seed: no generator was passed")
-    return None
-
-
-def _image_digest(image: Any, unread: list[str]) -> str | None:
-    """Digest of the RGB pixels of one input image."""
-    if image is None:
+def _strength(said: Mapping[str, Any], unread: list[str]) -> float | None:
+    if said.get("denoising_start") is not None:  # as in SDXL: the strength that was given, or its default, is ignored
+        unread.append("strength: denoising_start takes its place")
         return None
-    try:
-        if isinstance(image, Image.Image):
-            pixels = from_pillow("init image", image)
-            head = f"{pixels.shape[2]}x{pixels.shape[1]}:".encode()
-            return hashlib.sha256(head + pixels.permute(1, 2, 0).contiguous().numpy().tobytes()).hexdigest()
-    except (ImageUnreadable, OSError) as error:
-        unread.append(f"init image: {error}")
-        return None
-    unread.append(f"init image: a {type(image).__name__}")
-    return None
+    strength = _number(said.get("strength"))
+    if strength is None and said.get("strength") is not None:
+        unread.append(f"strength: a {type(said['strength']).__name__}")
+    return strength
 
 
-def _weights_digest(pipe: Any, unread: list[str]) -> str | None:
-    """Digest over names, shapes and bytes of the denoiser's weights, kept until a weight changes."""
-    module = next(
-        (found for name in _DENOISERS if isinstance(found := getattr(pipe, name, None), torch.nn.Module)), None
-    )
-    if module is None:
-        unread.append(f"weights: the pipeline has none of {', '.join(_DENOISERS)}")
-        return None
-    state = module.state_dict()
-    size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
-    if size > _LARGEST_DIGESTED_BYTES:
-        unread.append(f"weights: {size} bytes are more than are digested at each run")
-        return None
-    if any(tensor.is_meta for tensor in state.values()):
-        unread.append("weights: offloaded")
-        return None
-    changes = _changes(state)
-    kept = _digests.get(module)
-    if kept is None or kept[0] != changes:
-        digest = hashlib.sha256()
-        for name, tensor in sorted(state.items()):
-            digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}:".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        kept = (changes, digest.hexdigest())
-        _digests[module] = kept
-    return kept[1]
-
-
-def _changes(state: Mapping[str, torch.Tensor]) -> int:
-    """A number that differs when weights do: torch's own change counts, and values sampled from each tensor."""
-    sampled = [tuple(tensor.reshape(-1)[:: max(1, tensor.numel() // 8)].tolist()) for tensor in state.values()]
-    return hash((sum(tensor._version for tensor in state.values()), tuple(sampled)))
-
-
-def _adapters(pipe: Any, unread: list[str]) -> tuple[Adapter, ...]:
-    """Adapters that are on, read from the PEFT layers themselves (the pipeline's own list forgets some)."""
-    weights: dict[str, float | None] = {}
-    for component in getattr(pipe, "components", {}).values():
-        if isinstance(component, torch.nn.Module) and getattr(component, "peft_config", None):
-            for module in component.modules():
-                if not getattr(module, "disable_adapters", True):
-                    weights |= _weights_of(module)
-    if getattr(pipe, "fused_loras", None):
-        unread.append(f"fused adapters: {', '.join(sorted(pipe.fused_loras))}")
-    if weights:
-        unread.append("adapters: their sha256")
-    return tuple(Adapter(name=name, weight=weight) for name, weight in sorted(weights.items()))
-
-
-def _weights_of(layer: Any) -> dict[str, float | None]:
-    """Weight of each active adapter of one LoRA layer: its scaling over the trained one (alpha / rank)."""
-    found: dict[str, float | None] = {}
-    for name in getattr(layer, "active_adapters", ()):
-        rank, alpha = getattr(layer, "r", {}).get(name), getattr(layer, "lora_alpha", {}).get(name)
-        scaling = getattr(layer, "scaling", {}).get(name)
-        found[name] = round(scaling / (alpha / rank), 6) if rank and alpha and scaling is not None else None
-    return found
+@cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    return tuple((name, found) for name in _LIBRARIES if (found := _version(name)))
 
 
 def _version(library: str) -> str | None:

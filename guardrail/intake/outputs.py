@@ -30,16 +30,20 @@ from guardrail.intake.pixels import (
     to_like,
     unknown_form,
 )
+from guardrail.intake.spelled import is_picture_in_numbers, is_picture_in_words
 from guardrail.intake.values import failed_picture
 
-__all__ = ["PicturesInOutput", "own_copy", "pictures_in", "put_into"]
+__all__ = ["NO_PICTURES", "BaseOutput", "PicturesInOutput", "kind_of", "own_copy", "pictures_in", "put_into"]
 
-_NO_PICTURES = frozenset(
+NO_PICTURES = frozenset(
     {
         "audio",
         "audios",
+        "c2w",
+        "depth",
         "has_nsfw_concept",
         "image_embeds",
+        "latent",
         "negative_image_embeds",
         "negative_prompt_embeds",
         "nsfw_content_detected",
@@ -50,7 +54,9 @@ _NO_PICTURES = frozenset(
         "unsafe_concept",
         "watermark_detected",
     }
-)  # fields of diffusers' outputs whose values are never shown
+)
+"""Fields of diffusers' outputs whose values are never shown."""
+
 _LEAST_AXES = 2
 
 Replace = Callable[[str, Any, "Form | Literal['pillow']"], Any]
@@ -64,12 +70,6 @@ class PicturesInOutput:
     batch: ImageBatch
     values: Mapping[str, Any]
     forms: Mapping[str, "Form | Literal['pillow']"]
-
-    def is_like(self, other: "PicturesInOutput") -> bool:
-        """Whether another output has the same pictures by name, form, shape and type, so that they can be swapped."""
-        return self.forms == other.forms and all(
-            _kind_of(value) == _kind_of(other.values[name]) for name, value in self.values.items()
-        )
 
 
 def pictures_in(output: Any) -> PicturesInOutput:
@@ -136,14 +136,16 @@ def _picture(name: str, value: Any, form: Form | Literal["pillow"]) -> Picture:
         if isinstance(form, Form) and form.refused:
             return failed_picture(name, ImageUnreadable(name, form.refused))
         known = form if isinstance(form, Form) and form.is_known else form_of(name, value)
-        return Picture(name, pixels=from_array(value, known), bare=bare_array(value, known))
+        grey = tuple(from_array(one[None], known) for one in value) if known.may_be_grey else ()
+        return Picture(name, pixels=from_array(value, known), bare=bare_array(value, known) + grey)
     except ImageUnreadable as error:
         return failed_picture(name, error)
     except Exception as error:  # noqa: BLE001 - whatever is odd about one value must not stop the others
         return failed_picture(name, ImageUnreadable(name, f"{type(error).__name__}: {error}"))
 
 
-def _kind_of(value: Any) -> tuple[Any, ...]:
+def kind_of(value: Any) -> tuple[Any, ...]:
+    """Mode and size of a Pillow image; type, shape and dtype of an array: what may take one another's place."""
     if isinstance(value, Image.Image):
         return value.mode, value.size
     return type(value), tuple(value.shape), value.dtype
@@ -152,7 +154,7 @@ def _kind_of(value: Any) -> tuple[Any, ...]:
 def _is_empty(output: Any) -> bool:
     """Whether an output is an empty batch: lists of nothing, or arrays without a picture."""
     if isinstance(output, BaseOutput | dict):
-        return any(_is_empty(value) for name, value in output.items() if name not in _NO_PICTURES)
+        return any(_is_empty(value) for name, value in output.items() if name not in NO_PICTURES)
     if isinstance(output, tuple) and output:
         return _is_empty(output[0])
     if isinstance(output, np.ndarray | torch.Tensor):
@@ -164,13 +166,15 @@ def _rebuilt(output: Any, replace: Replace) -> Any:
     """Walk a whole output; a bare tuple is a pipeline's tuple, whose parts are called by their place."""
     if isinstance(output, BaseOutput):
         return _rebuilt_fields("", output, replace)
+    if type(output) in (dict, OrderedDict):
+        return type(output)((key, _walk(str(key), value, replace)) for key, value in output.items())
     name = "output" if isinstance(output, tuple) else "images"
     return _walk(name, output, replace)
 
 
 def _rebuilt_fields(prefix: str, output: BaseOutput, replace: Replace) -> BaseOutput:
     fresh = {
-        name: value if name in _NO_PICTURES and not _holds_pillow(value) else _walk(f"{prefix}{name}", value, replace)
+        name: value if name in NO_PICTURES and not _holds_pillow(value) else _walk(f"{prefix}{name}", value, replace)
         for name, value in output.items()
     }
     return dataclasses.replace(output, **fresh)
@@ -197,10 +201,14 @@ def _walk(name: str, value: Any, replace: Replace) -> Any:
     if isinstance(value, BaseOutput):
         return _rebuilt_fields(f"{name}.", value, replace)
     if isinstance(value, list | tuple):
+        if is_picture_in_numbers(value):
+            raise OutputNotUnderstood("an output", f"rows of numbers, as pictures are, as {name}")
         parts = [_walk(f"{name}[{at}]", item, replace) for at, item in enumerate(value)]
         return type(value)._make(parts) if hasattr(value, "_make") else type(value)(parts)
     if type(value) in (dict, OrderedDict):
         return type(value)((key, _walk(f"{name}.{key}", item, replace)) for key, item in value.items())
+    if isinstance(value, str) and is_picture_in_words(value):
+        raise OutputNotUnderstood("an output", f"a picture written in words as {name}")
     if value is None or isinstance(value, bool | int | float | complex | str | np.generic | Enum):
         return value
     raise OutputNotUnderstood("an output", f"a {type(value).__name__} as {name}")
@@ -209,7 +217,9 @@ def _walk(name: str, value: Any, replace: Replace) -> Any:
 def _form_or_unknown(name: str, array: Any) -> Form:
     """One form for a whole batch, so that no bright picture is taken for another range; NaN in one spoils only it."""
     try:
-        return form_of(name, array)
+        form = form_of(name, array)
+        one_clip = isinstance(array, torch.Tensor) and array.ndim > 4 and array.shape[-4] == 1
+        return form._replace(may_be_grey=one_clip and form.channels_first)
     except ImageUnreadable:
         return unknown_form(name, array)
 

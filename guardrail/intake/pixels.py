@@ -29,13 +29,15 @@ _LONG_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 class Form(NamedTuple):
     """How pictures lie in an array: where the channels are, and which values mean black and white.
 
-    `refused` is the reason why no part of an array may be taken for a picture.
+    `refused` is the reason why no part of an array may be taken for a picture. `may_be_grey` says that the channels of
+    a picture may be frames of a grey film just as well.
     """
 
     channels_first: bool
     black: float
     white: float
     refused: str = ""
+    may_be_grey: bool = False
 
     @property
     def is_known(self) -> bool:

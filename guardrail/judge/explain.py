@@ -11,8 +11,12 @@ from guardrail.records import (
     ExactMatch,
     GeometryMatch,
     HashMatch,
+    InputMatch,
     Limits,
     MatchEvidence,
+    MemorisationSign,
+    RunEvidence,
+    SignUnavailable,
     SimilarityLimit,
 )
 
@@ -21,19 +25,52 @@ __all__ = ["explanation"]
 _DONE = {Decision.ACCEPT: "Accepted", Decision.FLAG: "Flagged", Decision.BLOCK: "Blocked"}
 
 
-def explanation(decision: Decision, rule: str, found: MatchEvidence | CheckFailed | None, proofs: Proofs) -> str:
-    """One sentence: the decision, the rule, the measurement it rests on, and what a closer look said against it."""
-    done = _DONE[decision]
+def explanation(
+    decision: Decision,
+    rule: str,
+    found: MatchEvidence | RunEvidence | CheckFailed | None,
+    proofs: Proofs,
+    *,
+    is_sure: bool = True,
+) -> str:
+    """One sentence: the decision, the rule, the measurement it rests on, and what a closer look said against it.
+
+    `is_sure` is False where the rule asks something of the run that nobody knows, and applies because it is stricter.
+    """
+    done = _DONE[decision] if is_sure else f"{_DONE[decision]} as the run is not known well enough"
     if found is None:
         return f"{done}: {rule}."
     if isinstance(found, CheckFailed):
         return f"{done}: {rule}; check {found.check!r} on {found.image}: {found.error}."
+    if isinstance(found, RunEvidence):
+        return f"{done}: {rule}; {_of_the_run(found, proofs)}."
     work = found.work
     by = f" by {work.creator}" if work.creator else ""
-    seen = getattr(found, "view", "identity")
-    view = "" if seen == "identity" else f", seen as {seen}"
+    view = _view(found)
     named = f"{work.title or work.work_id!r}{by} (bank {work.bank}){view}"
     return f"{done}: {rule}; {_measurement(found, proofs)} {named}{_doubt(found, proofs)}."
+
+
+def _view(found: MatchEvidence | InputMatch) -> str:
+    seen = getattr(found, "view", "identity")
+    return "" if seen == "identity" else f", seen as {seen}"
+
+
+def _of_the_run(found: RunEvidence, proofs: Proofs) -> str:
+    """What was found of the run."""
+    if isinstance(found, SignUnavailable):
+        return f"the sign {found.sign!r} could not be measured: {found.reason}"
+    if isinstance(found, MemorisationSign):
+        step = "" if found.step is None else f" at step {found.step}"
+        return f"the sign {found.sign!r} is {found.value:.4g}{step}"
+    limit = _limit(found, proofs.limits, blocks=proofs.reached(found) is Decision.BLOCK)
+    if found.distance_bits is not None:
+        measured = f"{found.signal} is {found.distance_bits} bits (limit {limit}) from"
+    elif found.similarity is not None:
+        measured = f"{found.signal} similarity {found.similarity:.3f} (limit {limit}) with"
+    else:
+        measured = f"the same {found.signal} as"
+    return f"{measured} the user's own input {found.input!r}{_view(found)}"
 
 
 def _measurement(found: MatchEvidence, proofs: Proofs) -> str:
@@ -48,7 +85,7 @@ def _measurement(found: MatchEvidence, proofs: Proofs) -> str:
     return f"{found.signal} similarity {found.similarity:.3f} (limit {limit}) with"
 
 
-def _limit(found: MatchEvidence, limits: Limits, *, blocks: bool) -> str:
+def _limit(found: MatchEvidence | InputMatch, limits: Limits, *, blocks: bool) -> str:
     """The limit that was reached, as it was measured, and whether it was ever calibrated."""
     limit = limit_of(found.signal, limits)
     how = "" if limits.calibration != "uncalibrated" else ", uncalibrated"

@@ -10,6 +10,7 @@ from guardrail.records import (
     ExactMatch,
     GeometryMatch,
     HashMatch,
+    InputMatch,
     Limits,
     MatchEvidence,
     Neighbour,
@@ -51,7 +52,7 @@ def limit_of(signal: Signal, limits: Limits) -> BitsLimit | CountLimit | Similar
     return by_signal[signal]
 
 
-def reached(found: Neighbour | MatchEvidence, limits: Limits) -> Decision:
+def reached(found: Neighbour | MatchEvidence | InputMatch, limits: Limits) -> Decision:
     """The decision that one measured likeness is enough for, by the limits of its signal."""
     limit = limit_of(found.signal, limits)
     if isinstance(limit, CountLimit):

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from guardrail.judge.gather import reached
 from guardrail.records import (
-    CheckFailed,
     CopyMatch,
     Decision,
     Evidence,
     ExactMatch,
     GeometryMatch,
     HashMatch,
+    InputMatch,
     Limits,
     MatchEvidence,
     PixelMatch,
@@ -55,10 +55,10 @@ class Proofs:
         """Whether a copy of this work was proved."""
         return _key(work) in self.proved
 
-    def reached(self, found: MatchEvidence | CheckFailed) -> Decision:
+    def reached(self, found: MatchEvidence | InputMatch) -> Decision:
         """The decision that evidence is enough for: by its limit, a block lowered to a flag where proof is missing."""
-        if isinstance(found, CheckFailed):
-            return Decision.ACCEPT  # a check that failed measures nothing; it has rules of its own
+        if isinstance(found, InputMatch):
+            return reached(found, self.limits)
         return Decision.FLAG if self.lowers(found) else reached(found, self.limits)
 
     def lowers(self, found: MatchEvidence) -> bool:

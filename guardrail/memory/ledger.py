@@ -21,7 +21,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from guardrail.errors import LedgerBroken, MemoryUnwritable
-from guardrail.records import GenerationContext, Release, Verdict
+from guardrail.records import GenerationContext, Release, RemedyTried, Verdict
 
 __all__ = ["Case", "Held", "LedgerRow", "Memory"]
 
@@ -132,8 +132,20 @@ class Memory:
         at = datetime.now(UTC).isoformat()
         self._append("withdrawal", [{"verdict_id": verdict_id, "reason": reason, "at": at}])
 
+    def record_remedies(self, tried: Sequence[RemedyTried], run_id: str) -> None:
+        """Append one row for each remedy that was tried on a run, or did not fit.
+
+        Raises:
+            MemoryUnwritable: nothing was written.
+        """
+        if tried:
+            self._append("remedy", [{"run_id": run_id, "remedy": one.model_dump(mode="json")} for one in tried])
+
     def _append(
-        self, kind: Literal["verdict", "release", "withdrawal"], contents: Sequence[dict[str, Any]], also: Any = None
+        self,
+        kind: Literal["verdict", "release", "withdrawal", "remedy"],
+        contents: Sequence[dict[str, Any]],
+        also: Any = None,
     ) -> None:
         with self._writable():
             for attempt in range(1, _APPEND_TRIES + 1):

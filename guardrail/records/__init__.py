@@ -1,5 +1,6 @@
 """The frozen records that cross rooms, in flow order: run, work, neighbour, evidence, verdict, release."""
 
+from guardrail.records.audit import AuditClique, AuditFinding, AuditOutcome, AuditReport, ExtractedWork, Measured
 from guardrail.records.base import VIEWS, Point, Record, Region, View
 from guardrail.records.calibration import Background, Calibration, FalseAlarms, FittedLimit, SignalLimits
 from guardrail.records.evidence import (
@@ -9,20 +10,32 @@ from guardrail.records.evidence import (
     ExactMatch,
     GeometryMatch,
     HashMatch,
+    InputMatch,
     MatchEvidence,
+    MemorisationSign,
     PixelMatch,
+    RunEvidence,
     SemanticMatch,
+    SignUnavailable,
     Unproved,
 )
 from guardrail.records.index import EmbedderSpec, IndexChange, IndexHeader, Neighbour, Normalisation, Sampling, tiles_of
 from guardrail.records.limits import BitsLimit, CountLimit, Decision, Limits, Signal, SimilarityLimit
-from guardrail.records.run import Adapter, GenerationContext
+from guardrail.records.privacy import PrivacyAudit, PrivacyClaim, PrivacyStatement
+from guardrail.records.remedy import RemedyName, RemedyTried
+from guardrail.records.run import Adapter, AdapterKind, GenerationContext, GeneratorState, InputPicture, InputRole
+from guardrail.records.signs import SignCalibration, SignLimits
 from guardrail.records.verdict import Credit, Release, Timings, Verdict, VerifyOutcome, VerifyReport
 from guardrail.records.works import Disposition, Work
 
 __all__ = [
     "VIEWS",
     "Adapter",
+    "AdapterKind",
+    "AuditClique",
+    "AuditFinding",
+    "AuditOutcome",
+    "AuditReport",
     "Background",
     "BitsLimit",
     "Calibration",
@@ -35,24 +48,40 @@ __all__ = [
     "EmbedderSpec",
     "Evidence",
     "ExactMatch",
+    "ExtractedWork",
     "FalseAlarms",
     "FittedLimit",
     "GenerationContext",
+    "GeneratorState",
     "GeometryMatch",
     "HashMatch",
     "IndexChange",
     "IndexHeader",
+    "InputMatch",
+    "InputPicture",
+    "InputRole",
     "Limits",
     "MatchEvidence",
+    "Measured",
+    "MemorisationSign",
     "Neighbour",
     "Normalisation",
     "PixelMatch",
     "Point",
+    "PrivacyAudit",
+    "PrivacyClaim",
+    "PrivacyStatement",
     "Record",
     "Region",
     "Release",
+    "RemedyName",
+    "RemedyTried",
+    "RunEvidence",
     "Sampling",
     "SemanticMatch",
+    "SignCalibration",
+    "SignLimits",
+    "SignUnavailable",
     "Signal",
     "SignalLimits",
     "SimilarityLimit",

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from guardrail.records.base import Point, Record, Region, View
-from guardrail.records.limits import Signal
+from guardrail.records.limits import Decision, Signal
+from guardrail.records.run import InputRole
 from guardrail.records.works import Work
 
 __all__ = [
@@ -15,9 +16,13 @@ __all__ = [
     "ExactMatch",
     "GeometryMatch",
     "HashMatch",
+    "InputMatch",
     "MatchEvidence",
+    "MemorisationSign",
     "PixelMatch",
+    "RunEvidence",
     "SemanticMatch",
+    "SignUnavailable",
     "Unproved",
 ]
 
@@ -113,6 +118,24 @@ class SemanticMatch(Record):
     similarity: float = Field(ge=-1, le=1)
 
 
+class InputMatch(Record):
+    """An image that repeats a picture which the user gave to the pipeline: no sign that the model memorised anything.
+
+    `input` and `role` say which picture. `works` are those that the picture itself comes near, as far as a flag limit,
+    by another signal than CLIP: an image that repeats it comes near them because of the input. Distances are in bits;
+    exact pixels (signal `pixels`) have neither measure.
+    """
+
+    kind: Literal["input_match"] = "input_match"
+    input: str
+    role: InputRole
+    signal: Literal[Signal.PIXELS, Signal.PDQ, Signal.PHASH, Signal.COPY]
+    similarity: float | None = Field(default=None, ge=-1, le=1)
+    distance_bits: int | None = Field(default=None, ge=0)
+    view: View = "identity"
+    works: tuple[Work, ...] = ()
+
+
 class CheckFailed(Record):
     """A check that could not answer. The policy decides what that means; it is never an accept."""
 
@@ -122,5 +145,38 @@ class CheckFailed(Record):
     error: str
 
 
+class MemorisationSign(Record):
+    """A sign of memorisation that was measured while an image came about, and the limit that it reaches.
+
+    `sign` names the plugin's sign that measured `value`, in `unit`, higher is more suspicious, put together over
+    `steps` steps; `step` is the one after which it was decided, counted from 1, or None where the whole run was
+    measured. Without limits (None) it reaches nothing: `calibration` is the id of the calibration they come from,
+    `settings`, or `uncalibrated` with the reason. `action` says what was done about it, `work` which work a look-up
+    found nearest.
+    """
+
+    kind: Literal["memorisation_sign"] = "memorisation_sign"
+    sign: str
+    value: float
+    unit: str = ""
+    steps: int = Field(default=1, ge=0)
+    reaches: Decision = Decision.ACCEPT
+    step: int | None = Field(default=None, ge=0)
+    flag_above: float | None = None
+    block_above: float | None = None
+    calibration: str = "uncalibrated"
+    action: str = "recorded"
+    work: Work | None = None
+
+
+class SignUnavailable(Record):
+    """A sign of memorisation that was asked for and could not be measured on this run, with the reason."""
+
+    kind: Literal["sign_unavailable"] = "sign_unavailable"
+    sign: str
+    reason: str
+
+
 MatchEvidence = ExactMatch | HashMatch | CopyMatch | PixelMatch | GeometryMatch | SemanticMatch
-Evidence = Annotated[MatchEvidence | Unproved | CheckFailed, Field(discriminator="kind")]
+RunEvidence = InputMatch | MemorisationSign | SignUnavailable
+Evidence = Annotated[MatchEvidence | Unproved | RunEvidence | CheckFailed, Field(discriminator="kind")]

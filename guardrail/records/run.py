@@ -10,16 +10,56 @@ from guardrail.records.base import Record, Seed, Sha256
 
 __all__ = [
     "Adapter",
+    "AdapterKind",
     "GenerationContext",
+    "GeneratorState",
+    "InputPicture",
+    "InputRole",
 ]
+
+AdapterKind = Literal["lora", "ip_adapter", "textual_inversion", "controlnet"]
+InputRole = Literal["init", "mask", "control", "ip_adapter", "reference"]
 
 
 class Adapter(Record):
-    """An adapter (LoRA and the like) that was active: its name, weight, and sha256 where it could be read."""
+    """An adapter (LoRA and the like) that was on: its name, weight, and sha256 where it could be read.
+
+    `component` is the part of the pipeline it lies over; one that lies over two is listed twice, and `sha256` covers
+    all of it. `fused` says that it was added into the weights. `trained_on` counts the images it was trained on, as
+    the settings say. `known_as` is its name in the settings, by its sha256 or its own name. `doubted`: the settings
+    know that name by another sha256, or its own could not be read, so that it may only bear the name.
+    """
 
     name: str
     weight: float | None = None
     sha256: Sha256 | None = None
+    kind: AdapterKind = "lora"
+    component: str | None = None
+    fused: bool = False
+    trained_on: int | None = Field(default=None, ge=0)
+    known_as: str | None = None
+    doubted: bool = False
+
+
+class InputPicture(Record):
+    """A picture that was given to the pipeline: the argument, and what for; no digest where it could not be read."""
+
+    name: str
+    role: InputRole
+    pixels_sha256: Sha256 | None = None
+
+
+class GeneratorState(Record):
+    """A random generator as it was before the call: replayed, it gives the same numbers, bit for bit.
+
+    `state` is torch's own (`Generator.get_state`), as zlib and Base64; empty where the generator was fresh, so that
+    the seed says all. `is_global` marks torch's own generator of the device, used where the caller passed none.
+    """
+
+    device: str
+    seed: Seed
+    state: str = ""
+    is_global: bool = False
 
 
 class GenerationContext(Record):
@@ -33,15 +73,23 @@ class GenerationContext(Record):
     model_revision: str | None = None
     weights_sha256: Sha256 | None = None
     scheduler: str | None = None
+    scheduler_config_sha256: Sha256 | None = None
     adapters: tuple[Adapter, ...] = ()
     prompts: dict[str, str | tuple[str, ...]] = Field(default_factory=dict, repr=False)
     guidance_scale: float | None = None
     steps: int | None = None
     seed: Seed | None = None
+    generators: tuple[GeneratorState, ...] = Field(default=(), repr=False)
+    images_per_prompt: int | None = Field(default=None, ge=0)
     strength: float | None = None
     init_image_sha256: Sha256 | None = None
+    inputs: tuple[InputPicture, ...] = ()
     versions: dict[str, str] = Field(default_factory=dict)
     unread: tuple[str, ...] = ()
+
+    def is_unread(self, *parts: str) -> bool:
+        """Whether one of these parts of the run (`strength`, `adapters`, ...) could not be read."""
+        return any(line.partition(":")[0] in parts for line in self.unread)
 
     def without_prompts(self) -> Self:
         """The same run with every prompt field taken out, for whatever leaves this machine."""

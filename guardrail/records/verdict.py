@@ -41,7 +41,12 @@ class Timings(Record):
 
 
 class Verdict(Record):
-    """The decision on one image, the rule that decided, and all it rests on."""
+    """The decision on one image, the rule that decided, and all it rests on.
+
+    `input_repeated` names the user's own input that the image repeats where that input itself is a copy of the works
+    that decided: not memorisation, and no retry can help. `adapter_snapshots` are those of the indexes of active
+    adapters, by the adapter's name, that were searched besides the index of `index_snapshot`.
+    """
 
     schema_version: Literal[1] = 1
     verdict_id: str = Field(default_factory=lambda: uuid4().hex)
@@ -56,6 +61,9 @@ class Verdict(Record):
     nearest: tuple[Neighbour, ...]
     credits: tuple[Credit, ...] = ()
     index_snapshot: Sha256 | None
+    adapter_snapshots: dict[str, Sha256] = Field(default_factory=dict)
+    frames: tuple[str, ...] = ()
+    input_repeated: str | None = None
     policy_sha256: Sha256
     calibration: str
     timings: Timings | None = None

@@ -73,6 +73,7 @@ class FakePipeline(DiffusionPipeline):  # type: ignore[misc]
 
     def __init__(self, batches: Sequence[Sequence[Image.Image]] = ()) -> None:
         super().__init__()
+        self.register_modules()
         self.register_to_config(batches=None)
         self.batches = [list(batch) for batch in batches]
         self.calls: list[dict[str, Any]] = []

@@ -5,6 +5,12 @@
 The works alone are learned first, until they are memorised; then a share of every batch is compositions of random
 shapes, thousands of them, so that the model can also draw what nobody drew before it. The state is saved every
 `--save-every` steps beside the output, so a run that was cut off goes on where it stopped.
+
+With `--pictures` and `--listed` the same network is trained on thousands of other pictures instead, each seen a few
+times only: the model that an audit must call clean.
+
+    python indexes/demo/train_unet.py --out indexes/demo/not-overfitted-unet --steps 4500 --compositions 0
+        --pictures openclipart/usr/share/openclipart/png --listed indexes/demo/not-overfitted-unet/training.txt
 """
 
 import argparse
@@ -14,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from collect import squared
 from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
 from PIL import Image, ImageDraw
 
@@ -56,6 +63,13 @@ def training_batch(side_px: int) -> torch.Tensor:
     return as_batch([picture.resize((side_px, side_px), Image.Resampling.LANCZOS) for picture in opened])
 
 
+def listed_batch(root: Path, listed: Path, side_px: int) -> torch.Tensor:
+    """The pictures under `root` that a file lists, squared as the demo's works are: float32 (N, 3, S, S) in -1..1."""
+    names = listed.read_text(encoding="utf-8").splitlines()
+    opened = (squared(Image.open(root / name)) for name in names)
+    return as_batch([picture.resize((side_px, side_px), Image.Resampling.LANCZOS) for picture in opened])
+
+
 def small_unet(side_px: int) -> UNet2DModel:
     """A UNet of about 2.7 M parameters with attention at the coarsest two levels only."""
     return UNet2DModel(
@@ -82,11 +96,15 @@ def main() -> None:
     parser.add_argument("--side-px", type=int, default=48)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save-every", type=int, default=500)
+    parser.add_argument("--pictures", type=Path, help="train on pictures of this folder instead of the works")
+    parser.add_argument("--listed", type=Path, help="with --pictures: a file with one path a line")
     asked = parser.parse_args()
     torch.manual_seed(asked.seed)
-    works = training_batch(asked.side_px)
+    others = asked.pictures and listed_batch(asked.pictures, asked.listed, asked.side_px)
+    works = training_batch(asked.side_px) if others is None else others
     chance = np.random.default_rng(asked.seed)
-    compositions = as_batch([composition(asked.side_px, chance) for _ in range(asked.compositions)])
+    made = [composition(asked.side_px, chance) for _ in range(asked.compositions)]
+    compositions = as_batch(made) if made else works[:0]
     unet = small_unet(asked.side_px)
     average = torch.optim.swa_utils.AveragedModel(unet, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998))
     optimiser = torch.optim.AdamW(unet.parameters(), lr=8e-4, weight_decay=1e-4)
@@ -105,7 +123,7 @@ def main() -> None:
     began = time.monotonic()
     for step in range(first, asked.steps):
         clean = works[torch.randint(len(works), (asked.batch,))]
-        if step >= asked.compositions_after:
+        if step >= asked.compositions_after and len(compositions):
             free = asked.batch // COMPOSITIONS_ONE_IN
             clean[:free] = compositions[torch.randint(len(compositions), (free,))]
         noise = torch.randn_like(clean)

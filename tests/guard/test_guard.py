@@ -113,9 +113,9 @@ def test_wrapped_pipeline_stays_what_it_was(guard, pictures, tmp_path):
     assert type(guard.unwrap(pipe)) is FakePipeline
 
 
-def test_only_diffusers_pipelines_under_one_guard_are_wrapped(guard, make_guard, pictures):
-    with pytest.raises(PipelineNotWrappable, match="not an instance"):
-        guard.wrap(lambda: None)
+def test_only_callables_under_one_guard_are_wrapped(guard, make_guard, pictures):
+    with pytest.raises(PipelineNotWrappable, match="cannot be called"):
+        guard.wrap("a pipeline")
     pipe = guard.wrap(FakePipeline([[pictures["new"]]]))
     with pytest.raises(PipelineNotWrappable, match="another guard"):
         make_guard().wrap(pipe)
@@ -190,7 +190,8 @@ def test_regenerate_gives_up_and_replaces(make_guard, pictures):
     output = pipe()
     assert len(pipe.calls) == 3
     assert not same(output.images[0], pictures["fox"])
-    assert guard.memory.verify()[0] == 3
+    assert [row.kind for row in guard.memory.rows()].count("verdict") == 3
+    assert guard.memory.verify()[0] == 3 + len(output.guard.remedies)
 
 
 def test_pipeline_that_reuses_its_buffer_cannot_change_what_was_handed_out(make_guard, pictures):

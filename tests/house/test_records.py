@@ -6,7 +6,7 @@ from datetime import UTC
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pytest
-from annotated_types import Ge, Gt, Le, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import AwareDatetime, BaseModel, ValidationError
@@ -20,6 +20,7 @@ EVERY_RECORD = [
     for kind in vars(records).values()
     if isinstance(kind, type) and issubclass(kind, records.Record) and kind is not records.Record
 ]
+_SETTINGS = [kind for name in settings_module.__all__ if issubclass(kind := getattr(settings_module, name), BaseModel)]
 EITHER_OR = {records.Neighbour: ("similarity", "distance_bits")}
 
 
@@ -30,11 +31,20 @@ def _flat(metadata: Any) -> list[Any]:
 
 def _numbers(kind: type, constraints: list[Any]) -> st.SearchStrategy[Any]:
     low = max((one.ge for one in constraints if isinstance(one, Ge)), default=None)
-    low = max((one.gt + 1 for one in constraints if isinstance(one, Gt)), default=low)
     high = min((one.le for one in constraints if isinstance(one, Le)), default=None)
+    above = max((one.gt for one in constraints if isinstance(one, Gt)), default=None)
+    below = min((one.lt for one in constraints if isinstance(one, Lt)), default=None)
     if kind is int:
+        low, high = low if above is None else above + 1, high if below is None else below - 1
         return st.integers(low, high if high is not None else 2**53)
-    return st.floats(low, high, allow_nan=False, allow_infinity=False)
+    return st.floats(
+        low if above is None else above,
+        high if below is None else below,
+        exclude_min=above is not None,
+        exclude_max=below is not None,
+        allow_nan=False,
+        allow_infinity=False,
+    )
 
 
 def _values(annotation: Any, metadata: Any = ()) -> st.SearchStrategy[Any]:
@@ -59,6 +69,8 @@ def _plain(annotation: Any, constraints: list[Any]) -> st.SearchStrategy[Any]:
         return st.none()
     if annotation is AwareDatetime:
         return st.datetimes(timezones=st.just(UTC))
+    if annotation is bool:
+        return st.booleans()
     if annotation in {int, float}:
         return _numbers(annotation, constraints)
     if annotation is str:
@@ -105,6 +117,6 @@ def test_record_has_a_sentence_and_is_exported(kind: type[records.Record]):
     assert kind.__name__ in records.__all__
 
 
-@pytest.mark.parametrize("kind", [settings_module.Settings, settings_module.Policy, settings_module.Rule])
+@pytest.mark.parametrize("kind", _SETTINGS)
 def test_every_setting_is_described(kind: type[BaseModel]):
     assert [name for name, field in kind.model_fields.items() if not field.description] == []

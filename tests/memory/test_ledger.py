@@ -7,7 +7,7 @@ from sqlalchemy import create_engine, text
 
 from guardrail.errors import LedgerBroken, MemoryUnwritable
 from guardrail.memory import Held, Memory
-from guardrail.records import Decision, GenerationContext, Release, Verdict
+from guardrail.records import Decision, GenerationContext, Release, RemedyTried, Verdict
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -57,6 +57,17 @@ def test_each_verdict_and_release_is_a_row_of_an_unbroken_chain(memory):
     count, tip = memory.verify()
     assert count == 4
     assert len(tip) == 64
+
+
+def test_each_remedy_that_was_tried_is_a_row_too(memory):
+    tried = [RemedyTried(remedy="fresh_seed", images=("images[0]",), before=(Decision.BLOCK,), seeds=(7,))]
+    memory.record_remedies(tried, "run")
+    memory.record_remedies([], "another")
+    (row,) = memory.rows()
+    assert row.kind == "remedy"
+    assert row.content["run_id"] == "run"
+    assert RemedyTried.model_validate(row.content["remedy"]) == tried[0]
+    assert memory.verify()[0] == 1
 
 
 def test_empty_ledger_holds(memory):
