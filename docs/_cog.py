@@ -51,6 +51,8 @@ def _default_of(name: str, field: FieldInfo) -> str:
         return _MADE_DEFAULTS[name]
     if field.is_required():
         return "required"
+    if isinstance(field.default, BaseModel):
+        return "see below"
     default = getattr(field.default, "value", field.default)
     return "none" if default is None else f"`{json.dumps(default)}`"
 

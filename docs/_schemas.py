@@ -1,4 +1,4 @@
-"""mkdocs hook: publishes the JSON schemas of the records that leave a process, made from the records at every build."""
+"""mkdocs hook: publishes the JSON schemas of what leaves a process, made from the records at every build."""
 
 import json
 
@@ -6,6 +6,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from guardrail import records
+from guardrail.act import STATEMENTS, assertion_schema
 
 __all__ = ["PUBLISHED", "on_files"]
 
@@ -13,9 +14,11 @@ PUBLISHED = ("AuditReport", "GenerationContext", "IndexHeader", "Release", "Verd
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add `reference/schemas/NAME.json` for each published record."""
+    """Add `reference/schemas/NAME.json` for each published record, and for each assertion of a manifest."""
+    schemas = {label: assertion_schema(label) for label in STATEMENTS}
     for name in PUBLISHED:
-        schema = getattr(records, name).model_json_schema(mode="serialization")
+        schemas[name] = getattr(records, name).model_json_schema(mode="serialization")
+    for name, schema in schemas.items():
         content = json.dumps(schema, indent=2, sort_keys=True) + "\n"
         files.append(File.generated(config, f"reference/schemas/{name}.json", content=content))
     return files

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from guardrail.errors import GuardrailError, ImageBlocked
     from guardrail.guard import Guard
     from guardrail.hookspecs import hookimpl
+    from guardrail.intake import open_input
     from guardrail.records import CheckFailed, Decision, Disposition, GenerationContext, Release, Verdict, Work
     from guardrail.settings import Policy, Rule, Settings
 
@@ -27,6 +28,7 @@ __all__ = [
     "Work",
     "__version__",
     "hookimpl",
+    "open_input",
 ]
 
 __version__ = "0.1.0"
@@ -37,6 +39,7 @@ __getattr__, __dir__ = lazy_names(
         "guardrail.errors": ("GuardrailError", "ImageBlocked"),
         "guardrail.guard": ("Guard",),
         "guardrail.hookspecs": ("hookimpl",),
+        "guardrail.intake": ("open_input",),
         "guardrail.records": (
             "CheckFailed",
             "Decision",

@@ -12,13 +12,29 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from guardrail.records import CheckFailed, Evidence, InputPicture, Neighbour, Region, Verdict, View, Work
+    from guardrail.records import (
+        CheckFailed,
+        Evidence,
+        ImageMime,
+        InputPicture,
+        Limits,
+        Neighbour,
+        Region,
+        Verdict,
+        View,
+        Watermark,
+        Work,
+    )
 
 __all__ = [
     "Fingerprints",
     "ImageBatch",
     "IndexRows",
     "Look",
+    "Marked",
+    "OutputPicture",
+    "OutputPrints",
+    "ParentFile",
     "Picture",
     "RunFacts",
     "RunInputs",
@@ -82,11 +98,13 @@ class RunInputs:
         records: what each is; where it could not be read, without a digest.
         batch: the pictures themselves, in the same order and under the same names.
         unread: what was given and not looked at, one line each, for `GenerationContext.unread`.
+        parent: the file behind the first picture that the run starts from, where that has credentials.
     """
 
     records: tuple[InputPicture, ...]
     batch: ImageBatch
     unread: tuple[str, ...] = ()
+    parent: ParentFile | None = None
 
     def __post_init__(self) -> None:
         names = tuple(picture.name for picture in self.batch.pictures)
@@ -107,10 +125,12 @@ class RunFacts:
     Attributes:
         known: the pictures that it was given, fingerprinted and searched for (`judge.KnownInputs`); None without any.
         evidence: by picture name, what was found while it ran.
+        earlier: by picture name, the id of the verdict on it as it was generated, where it is judged as it leaves.
     """
 
     known: Any = None
     evidence: Mapping[str, tuple[Evidence, ...]] = field(default_factory=dict)
+    earlier: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,18 +196,92 @@ class IndexRows:
 
 
 @dataclass(frozen=True, slots=True)
+class Marked:
+    """An image that a plugin put an invisible mark into.
+
+    Attributes:
+        pixels: uint8 (H, W, 3), RGB, of the size of the image.
+        watermark: what was put in.
+    """
+
+    pixels: NDArray[np.uint8]
+    watermark: Watermark
+
+
+@dataclass(frozen=True, slots=True)
+class ParentFile:
+    """A file with credentials of its own that an image was made from.
+
+    Attributes:
+        content: the whole file.
+        mime: its type.
+        strength: of image to image: how far the run could go from it (0..1); None where that is not known.
+        is_output: whether it is the very image, which was checked as a file and is merely encoded anew.
+    """
+
+    content: bytes
+    mime: ImageMime
+    strength: float | None = None
+    is_output: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPicture:
+    """An accepted image as it is about to be signed: encoded, and judged once more as it now is.
+
+    Attributes:
+        content: the whole file, without a manifest.
+        mime: its type.
+        pixels: uint8 (H, W, 3), RGB, what the file decodes to.
+        watermark: the mark in it, if any.
+        parent: the file that it was made from, where that has credentials.
+        limits: those it was judged by, to be told beside the nearest works; None: they are not told.
+    """
+
+    content: bytes
+    mime: ImageMime
+    pixels: NDArray[np.uint8]
+    watermark: Watermark | None = None
+    parent: ParentFile | None = None
+    limits: Limits | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPrints:
+    """What is kept of a released image to know a copy of it again that has lost its credentials.
+
+    Attributes:
+        pdq: 32 bytes each, unturned: of the whole, then of nine crops that overlap.
+        embedder: name and sha256 of the weights of the copy descriptor, `NAME@SHA256`.
+        copy: float16 (1 + T, D), unit length: of the whole, and of T tiles.
+        iscc: the image's ISCC; empty where it was not asked for.
+        preview: JPEG file of at most 192 px a side.
+    """
+
+    pdq: bytes
+    embedder: str
+    copy: NDArray[np.float16]
+    iscc: str
+    preview: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class SignedImage:
     """An accepted image as it leaves: the signed bytes and what they carry.
 
     Attributes:
-        content: the whole file, PNG, with its manifest.
+        content: the whole file, with its manifest.
         manifest_id: the C2PA manifest's URN.
         verdict: why it was accepted.
+        mime: the file's type.
+        binding_sha256: the digest that binds the manifest to the file, as hex.
     """
 
     content: bytes
     manifest_id: str
     verdict: Verdict
+    mime: ImageMime = "image/png"
+    binding_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

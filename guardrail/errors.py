@@ -27,12 +27,18 @@ GuardrailError
 ├── OutputNotUnderstood    (TypeError)          a pipeline returned something in which no picture was found
 ├── PipelineNotWrappable   (TypeError)          the object given to `wrap` cannot be wrapped
 ├── AuditImpossible        (ValueError)         a model, its pictures or a work folder that cannot be audited
+├── ModelUnsigned          (ValueError)         a model whose signature was asked for and does not hold
 ├── ImageBlocked           (RuntimeError)       a blocked image, where the settings say to raise
 ├── MemoryUnwritable       (OSError)            the ledger or the review queue cannot be written
-├── LedgerBroken           (ValueError)         the ledger's hash chain does not hold
+├── LedgerBroken           (ValueError)         a row of the ledger, or the tree over its rows, does not hold
+├── LedgerProofInvalid     (ValueError)         a checkpoint or proof of a ledger does not hold
+├── LedgerRowMissing       (LookupError)        the ledger has no row of that number or id
+├── LogUnreachable         (ConnectionError)    a transparency log did not take a checkpoint
 ├── KeysMissing            (FileNotFoundError)  there is no signing key
 ├── KeysExist              (FileExistsError)    a signing key would be overwritten
 ├── KeysUnusable           (ValueError)         a key or certificate is not one we may sign with
+├── PromptKeyUnusable      (ValueError)         the key of prompt digests cannot be used
+├── PromptUnproved         (ValueError)         a file that does not let a prompt be proved
 └── ReleaseFailed          (RuntimeError)       an accepted image could not be signed, read back or written
 """
 
@@ -61,12 +67,18 @@ __all__ = [
     "KeysMissing",
     "KeysUnusable",
     "LedgerBroken",
+    "LedgerProofInvalid",
+    "LedgerRowMissing",
+    "LogUnreachable",
     "MemoryUnwritable",
+    "ModelUnsigned",
     "NothingToIndex",
     "OutputNotUnderstood",
     "PictureNotKept",
     "PipelineNotWrappable",
     "PluginFault",
+    "PromptKeyUnusable",
+    "PromptUnproved",
     "ReleaseFailed",
     "SettingsInvalid",
     "SignLimitsUnfit",
@@ -267,6 +279,13 @@ class AuditImpossible(GuardrailError, ValueError):
     message = "cannot audit {0!r}: found {1}, expected {2}; {3}"
 
 
+class ModelUnsigned(GuardrailError, ValueError):
+    """A model whose signature was asked for and does not hold. Args: what was found."""
+
+    message = "signature of the model: found {0}, expected weights just as they were signed; load the signed model, or \
+take [model] out of the settings"
+
+
 class ImageBlocked(GuardrailError, RuntimeError):
     """A blocked image, where the settings say to raise. Args: image name, explanation."""
 
@@ -282,9 +301,27 @@ class MemoryUnwritable(GuardrailError, OSError):
 
 
 class LedgerBroken(GuardrailError, ValueError):
-    """The hash chain does not hold. Args: row number, found, expected."""
+    """A row, or the tree over the rows, does not hold. Args: row number, found, expected."""
 
     message = "ledger row {0}: found {1}, expected {2}; the ledger was edited, restore it from a copy"
+
+
+class LedgerProofInvalid(GuardrailError, ValueError):
+    """A checkpoint or proof that does not hold. Args: what it is known by, found, expected."""
+
+    message = "ledger proof {0!r}: found {1}, expected {2}; get it again from whoever keeps the ledger"
+
+
+class LedgerRowMissing(GuardrailError, LookupError):
+    """No such row. Args: ledger, the number or id that was asked for."""
+
+    message = "ledger {0!r} has no row {1!r} (a number, or the id of a verdict or a manifest); correct it"
+
+
+class LogUnreachable(GuardrailError, ConnectionError):
+    """A transparency log that did not take a checkpoint. Args: URL, what went wrong."""
+
+    message = "the log at {0!r} did not take the checkpoint: {1}; it is written all the same, post it again later"
 
 
 class KeysMissing(GuardrailError, FileNotFoundError):
@@ -302,7 +339,21 @@ class KeysExist(GuardrailError, FileExistsError):
 class KeysUnusable(GuardrailError, ValueError):
     """A key or certificate we may not sign with. Args: file, found, expected."""
 
-    message = "key file {0!r}: found {1}, expected {2}; make new keys with: guardrail keys init"
+    message = "key file {0!r}: found {1}, expected {2}; correct that, or make new keys with: guardrail keys init"
+
+
+class PromptKeyUnusable(GuardrailError, ValueError):
+    """A key of prompt digests that is missing, open to others or no key. Args: file, found, expected."""
+
+    message = "prompt key file {0!r}: found {1}, expected {2}; name another as provenance.prompt_key, or set \
+provenance.prompt_digest = false"
+
+
+class PromptUnproved(GuardrailError, ValueError):
+    """A file by which no prompt can be proved or disproved. Args: file, found."""
+
+    message = "prompt of {0!r}: found {1}, expected an intact file that we signed with digests of its prompts; \
+take the file as it was released"
 
 
 class ReleaseFailed(GuardrailError, RuntimeError):

@@ -24,6 +24,7 @@ from guardrail.errors import (
 from guardrail.fingerprint import HASHES, Fingerprinter, query_looks, resolve_device
 from guardrail.judging import JudgedBatch
 from guardrail.memory import Held, Memory
+from guardrail.recognising import Recognising
 from guardrail.records import Decision, GenerationContext, Neighbour, Signal, Verdict
 from guardrail.releasing import Releasing
 from guardrail.report import Report, require_names
@@ -73,7 +74,14 @@ class Guard:
         shipped = self.index.header.limits
         self.limits = shipped.overridden(self.settings.limits) if self.settings.limits else shipped
         self.memory = Memory(self.settings.memory_url)
-        self._releasing = Releasing(self.plugins, self.settings, self.memory)
+        self.memory.reconcile()
+        recognising = Recognising(
+            self.memory,
+            self.fingerprint.copy,
+            device=resolve_device(self.settings.device),
+            iscc=self.settings.provenance.soft_binding,
+        )
+        self._releasing = Releasing(self, recognising.prints_of)
         self._last_report: ContextVar[Report | None] = ContextVar("last_report", default=None)
 
     @classmethod
@@ -109,7 +117,7 @@ class Guard:
             PipelineNotWrappable: it cannot be called, is a class, or another guard is around it.
         """
         wrapped = intake.wrap(pipe, self)
-        intake.remember_weights(pipe)
+        intake.remember_weights(pipe, self.settings)
         return wrapped
 
     def unwrap(self, pipe: Any) -> Any:
@@ -150,7 +158,9 @@ class Guard:
         self.memory.record_remedies(run.tried, run.context.run_id)
         pictures, verdicts = run.pictures, run.verdicts
         kept = self._not_withheld(pictures, verdicts)
-        report = Report(verdicts, run.context, self, kept, tuple(run.attempts), run.tried)
+        report = Report(
+            verdicts, run.context, self, kept, tuple(run.attempts), run.tried, known=run.known, parent=run.parent
+        )
         self._last_report.set(report)
         blocked = next((verdict for verdict in verdicts if verdict.decision is Decision.BLOCK), None)
         if blocked is not None and self.settings.on_block == "raise":
@@ -215,7 +225,11 @@ class Guard:
         for at, pictures in enumerate(otherwise):
             for _ in pictures:
                 verdicts[at] = judge.graver(verdicts[at], next(rest))
-        verdicts = verdicts[: len(batch)]
+        earlier = facts.earlier if facts else {}
+        verdicts = [
+            verdict.model_copy(update={"earlier_verdict_id": earlier.get(verdict.image)})
+            for verdict in verdicts[: len(batch)]
+        ]
         self._remember(batch, verdicts, context)
         return tuple(verdicts)
 
@@ -287,9 +301,9 @@ class Guard:
             return paths
         signing = self.ready_to_release(folder)
         for at in accepted:
-            picture, verdict, path = report.pictures[at], report.verdicts[at], folder / f"{names[at]}.png"
+            path = folder / f"{names[at]}{self._releasing.ending}"
             try:
-                self._releasing.release(picture, verdict, report.context, path, signing, overwrite=overwrite)
+                self._releasing.release(report.accepted(at), path, signing, overwrite=overwrite)
                 paths[at] = path
             except (ReleaseFailed, MemoryUnwritable) as error:
                 if failures is None:

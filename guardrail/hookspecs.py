@@ -4,9 +4,10 @@ A plugin is a module or object with functions marked `@guardrail.hookimpl`, offe
 `guardrail`. A hook may take fewer arguments than are listed here. Three families:
 
 * `register_*`: called once, when a Guard is built. An error stops the build (`PluginFault`).
-* guards (`before_generation`, `during_generation`, `find_evidence`, `replace_image`, `describe_output`,
-  `provide_signer`): called plugin by plugin, so that one crash loses no other answer. An error in the first four
-  becomes `CheckFailed` evidence; in the others it withholds the image (`ReleaseFailed`).
+* guards (`before_generation`, `during_generation`, `find_evidence`, `replace_image`, `watermark_image`,
+  `find_watermark`, `describe_output`, `provide_signer`): called plugin by plugin, so that one crash loses no other
+  answer. An error in the first four becomes `CheckFailed` evidence; in the others it withholds the image
+  (`ReleaseFailed`).
 * observers (`verdict_reached`, `output_released`): an error is logged, the verdict stands.
 """
 
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL.Image import Image
 
-    from guardrail.carriers import Picture, Sign, SignReading, Step
+    from guardrail.carriers import Marked, OutputPicture, Picture, Sign, SignReading, Step
     from guardrail.protocols import Embedder, IndexBackend
     from guardrail.records import (
         GenerationContext,
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
         SignUnavailable,
         Unproved,
         Verdict,
+        WatermarkFound,
     )
     from guardrail.settings import Settings
 
@@ -125,12 +129,36 @@ def replace_image(size_px: tuple[int, int], verdict: Verdict) -> Image | None:
     """
 
 
+@hookspec(firstresult=True)
+def watermark_image(
+    pixels: NDArray[np.uint8], verdict: Verdict, context: GenerationContext | None, settings: Settings
+) -> Marked | None:
+    """Put an invisible mark into an accepted image before it is encoded and signed.
+
+    Called where the settings name a watermark (`settings.watermark.name`). `pixels` is uint8 (H, W, 3), RGB, a copy of
+    your own. Return a `Marked` of the same size, or `None` when the settings name another plugin's mark. The marked
+    image is judged again before it leaves. No answer, another size or an error withholds the image.
+    """
+
+
 @hookspec
-def describe_output(verdict: Verdict, context: GenerationContext | None) -> Mapping[str, Any]:  # type: ignore[empty-body]
+def find_watermark(pixels: NDArray[np.uint8], settings: Settings) -> WatermarkFound | None:
+    """Look for this plugin's mark in an image, when a file is verified and when a marked image is read back.
+
+    `pixels` is uint8 (H, W, 3), RGB, of any size. Return a `WatermarkFound`, or `None` where this plugin does not look.
+    An error is reported as a layer that is unavailable; while an image is released it withholds the image.
+    """
+
+
+@hookspec
+def describe_output(  # type: ignore[empty-body]
+    verdict: Verdict, context: GenerationContext | None, output: OutputPicture, settings: Settings
+) -> Mapping[str, Any]:
     """Say something of an accepted image in its signed manifest.
 
-    Called before signing. Return a mapping from C2PA assertion labels to JSON-ready data. Never put prompt text there:
-    the file leaves this machine. Two plugins using one label, or an error, withhold the image.
+    Called before signing, with the image as it leaves. Return a mapping from C2PA assertion labels to JSON-ready
+    values. Never put prompt text, paths or names of this machine there: the file leaves it. Two plugins using one
+    label, or an error, withhold the image.
     """
 
 

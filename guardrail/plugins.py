@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 import pluggy
 
 from guardrail import hookspecs
+from guardrail.carriers import OutputPicture
 from guardrail.errors import EmbedderUnknown, IndexMismatch, IndexMissing, PluginFault, ReleaseFailed
 from guardrail.protocols import Embedder, IndexBackend
 from guardrail.records import CheckFailed, Evidence, GenerationContext, IndexHeader, MatchEvidence, Unproved, Verdict
+from guardrail.settings import Settings
 
 __all__ = [
     "Answer",
@@ -208,16 +210,23 @@ def evidence_of(answer: Answer, image: str) -> Iterator[Evidence]:
         yield CheckFailed(check=f"find_evidence:{answer.plugin}", image=image, error=reason)
 
 
-def claims_of(hooks: pluggy.PluginManager, verdict: Verdict, context: GenerationContext | None) -> dict[str, Any]:
+def claims_of(
+    hooks: pluggy.PluginManager,
+    verdict: Verdict,
+    context: GenerationContext | None,
+    output: OutputPicture,
+    settings: Settings,
+) -> dict[str, Any]:
     """What the plugins say of an accepted output, by assertion label.
 
     Raises:
         ReleaseFailed: a plugin raised, or two say the same.
     """
     claims: dict[str, Any] = {}
-    for answer in call_guards(hooks, "describe_output", verdict=verdict, context=context):
+    given: dict[str, Any] = {"verdict": verdict, "context": context, "output": output, "settings": settings}
+    for answer in call_guards(hooks, "describe_output", **given):
         if answer.error is not None:
-            raise ReleaseFailed(verdict.image, f"plugin {answer.plugin!r} failed: {answer.error!r}")
+            raise ReleaseFailed(verdict.image, f"plugin {answer.plugin!r} failed: {answer.error!r}") from answer.error
         for label, content in (answer.value or {}).items():
             if label in claims:
                 raise ReleaseFailed(verdict.image, f"two plugins say {label!r}")

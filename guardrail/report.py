@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from guardrail.errors import ReleaseFailed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from guardrail.carriers import Picture
+    from guardrail.carriers import ParentFile, Picture
     from guardrail.errors import GuardrailError
     from guardrail.records import GenerationContext, RemedyTried, Verdict
 
-__all__ = ["Releases", "Report", "require_names"]
+__all__ = ["Accepted", "Releases", "Report", "require_names"]
 
 
 class Releases(Protocol):
@@ -34,6 +34,25 @@ class Releases(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Accepted:
+    """An image of a report that was accepted.
+
+    Attributes:
+        picture: the pixels that were judged; None when they are not at hand.
+        verdict: on them.
+        context: how the model was run.
+        known: the pictures the run was given, fingerprinted (`RunFacts.known`).
+        parent: the file with credentials that it was made from.
+    """
+
+    picture: Picture | None
+    verdict: Verdict
+    context: GenerationContext | None
+    known: Any = None
+    parent: ParentFile | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What the guard says of one call.
 
@@ -44,6 +63,8 @@ class Report:
         pictures: the pixels that were judged, the guard's own copies; None for an image that is withheld.
         attempts: verdicts on images that were generated again, oldest first; none of those images was released.
         remedies: what was tried to make them anew, in order, and what did not fit.
+        known: the pictures the run was given, fingerprinted (`RunFacts.known`).
+        parent: the file with credentials that the images were made from, where the run was given one.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -52,6 +73,12 @@ class Report:
     pictures: tuple[Picture | None, ...] = field(repr=False)
     attempts: tuple[Verdict, ...] = ()
     remedies: tuple[RemedyTried, ...] = ()
+    known: Any = field(default=None, repr=False)
+    parent: ParentFile | None = field(default=None, repr=False)
+
+    def accepted(self, at: int) -> Accepted:
+        """The image at a place, with what releasing it needs."""
+        return Accepted(self.pictures[at], self.verdicts[at], self.context, self.known, self.parent)
 
     def save(
         self,

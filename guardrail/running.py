@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from PIL import Image
 
 from guardrail import intake, judge
+from guardrail.act.manifest_store import manifest_store
 from guardrail.carriers import ImageBatch, Picture, RunFacts, RunInputs
 from guardrail.records import Decision, GenerationContext, RemedyTried, Verdict
 
 if TYPE_CHECKING:
+    from guardrail.carriers import ParentFile
     from guardrail.judge import KnownInputs
     from guardrail.settings import Settings
 
@@ -91,7 +93,7 @@ class GuardedRun:
         self.sampling = intake.Sampling(
             self.settings.frame_every, self.settings.frame_change_above, self.settings.on_latent == "decode"
         )
-        self.inputs = intake.inputs_of(self.asked, self.settings.largest_image_px)
+        self.inputs = intake.inputs_of(self.asked, self.settings.largest_image_px, manifest_store)
         context = intake.read_run(self.asked, self.inputs)
         self.context = judge.with_adapter_facts(context, self.settings.adapters)
         self.attempts: list[Verdict] = []
@@ -108,7 +110,7 @@ class GuardedRun:
         self.watched = intake.watched_call(
             self.pipe, self.asked.call, self.asked.args, self.asked.kwargs, self._watch()
         )
-        context = intake.finish_context(self.context, self.pipe)
+        context = intake.finish_context(self.context, self.pipe, self.settings)
         self.context = judge.with_adapter_facts(context, self.settings.adapters)  # digests may be known only now
         self.known = self.guard.known_inputs(self.inputs, self.context)
         self.taken = self._taken(before)
@@ -116,6 +118,12 @@ class GuardedRun:
         self.slots = self._judged_slots(self.taken, self.context, self.watched)
         if self.settings.on_block == "regenerate":
             self._try_again()
+
+    @property
+    def parent(self) -> ParentFile | None:
+        """The file with credentials that the run started from."""
+        known = self.inputs.parent
+        return known and replace(known, strength=self.context.strength)
 
     @property
     def pictures(self) -> tuple[Picture, ...]:

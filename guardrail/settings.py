@@ -14,8 +14,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from guardrail.errors import SettingsInvalid
 from guardrail.records import Decision, InputRole, Limits, RemedyName
+from guardrail.release_settings import ProvenanceSettings, WatermarkSettings
 
-__all__ = ["AdapterSettings", "Policy", "Rule", "RunCondition", "Settings", "SignSettings"]
+__all__ = ["AdapterSettings", "ModelSettings", "Policy", "Rule", "RunCondition", "Settings", "SignSettings"]
 
 RuleEvidence = Literal[
     "exact_match",
@@ -42,6 +43,11 @@ _SIGNALS: dict[str, tuple[str, ...]] = {
     "memorisation_sign": (),  # signs and checks of plugins have names of their own
     "sign_unavailable": (),
     "check_failed": (),
+}
+_PATHS_INSIDE = {
+    "provenance": ("prompt_key", "time_stamp_anchors"),
+    "watermark": ("weights",),
+    "model": ("signature", "public_key", "certificates", "folder"),
 }
 _SHOULD = re.compile(r"^\w+ should (?:be|have) ")  # how the validator begins what it expects
 _SHOWN_LETTERS = 60  # of a wrong value, in messages
@@ -156,6 +162,25 @@ class AdapterSettings(BaseModel, frozen=True, extra="forbid"):
     )
 
 
+class ModelSettings(BaseModel, frozen=True, extra="forbid"):
+    """The signature that the model of every run must have: `[model]` in a settings file; extra `model-signing`."""
+
+    signature: Path | None = Field(
+        default=None, description="file of the signature (OpenSSF Model Signing); none: no signature is asked for"
+    )
+    public_key: Path | None = Field(default=None, description="PEM file of the elliptic-curve key that signed")
+    certificates: Path | None = Field(
+        default=None, description="PEM file of the certificates to trust, in place of a key"
+    )
+    folder: Path | None = Field(default=None, description="what was signed; default: where the model was loaded from")
+
+    @model_validator(mode="after")
+    def _trusts_somebody(self) -> Self:
+        if self.signature is not None and (self.public_key is None) == (self.certificates is None):
+            raise ValueError("a signature needs one of public_key and certificates, to say who is trusted")
+        return self
+
+
 class SignSettings(BaseModel, frozen=True, extra="forbid"):
     """How one sign of memorisation is looked for while a pipeline runs: `[signs.NAME]` in a settings file."""
 
@@ -231,6 +256,15 @@ class Settings(BaseSettings):
     sign_limits: Path | None = Field(
         default=None, description="folder of the signs' calibrations; default: signs in `home`"
     )
+    model: ModelSettings = Field(
+        default=ModelSettings(), description="the signature that models must have; see `ModelSettings`"
+    )
+    provenance: ProvenanceSettings = Field(
+        default=ProvenanceSettings(), description="what accepted images carry; see `ProvenanceSettings`"
+    )
+    watermark: WatermarkSettings = Field(
+        default=WatermarkSettings(), description="the invisible mark in them; see `WatermarkSettings`"
+    )
     policy: Policy = Field(default_factory=Policy.shipped, description="the rules")
 
     @classmethod
@@ -297,6 +331,11 @@ class Settings(BaseSettings):
         return self.sign_limits or self.home / "signs"
 
     @property
+    def prompt_key(self) -> Path:
+        """The file of the key under which prompts are digested."""
+        return self.provenance.prompt_key or self.home / "prompt.key"
+
+    @property
     def weights_dir(self) -> Path:
         """The folder of the model files that embedders name."""
         return self.weights or self.home / "weights"
@@ -342,6 +381,9 @@ def _rooted(said: dict[str, object], folder: Path) -> dict[str, object]:
         value = said.get(name)
         if isinstance(value, str) and value and "://" not in value:
             rooted[name] = str(folder / value)
+    for table, paths in _PATHS_INSIDE.items():
+        if isinstance(inside := said.get(table), dict):
+            rooted[table] = inside | {name: str(folder / inside[name]) for name in paths if inside.get(name)}
     if isinstance(adapters := said.get("adapters"), dict):
         rooted["adapters"] = {
             name: {**one, **_rooted(one, folder)} if isinstance(one, dict) else one for name, one in adapters.items()

@@ -10,7 +10,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.x509 import verification
 
+from guardrail.act.certificates import lead_to, sha256_of
 from guardrail.act.keys import Signing
+from guardrail.errors import KeysUnusable
 
 __all__ = ["sign_digest", "signer_of"]
 
@@ -25,9 +27,15 @@ def sign_digest(digest: bytes, signing: Signing) -> str:
     Args:
         digest: 32 bytes.
         signing: whose key.
+
+    Raises:
+        KeysUnusable: the key is kept elsewhere, or is not an elliptic-curve one.
     """
+    if signing.key is None:
+        raise KeysUnusable(signing.source, "a function that signs", "a key folder: lists are signed with a key file")
     key = serialization.load_pem_private_key(signing.key, password=None)
-    assert isinstance(key, ec.EllipticCurvePrivateKey), "load_signing has checked it"
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise KeysUnusable(signing.source, f"a key of the kind {type(key).__name__}", "an elliptic-curve key")
     return base64.b64encode(key.sign(digest, _BY_DIGEST)).decode()
 
 
@@ -51,7 +59,11 @@ def signer_of(digest: bytes, signature: str, chain: bytes, anchors: Sequence[byt
         raise ValueError(f"no certificate or signature ({error})") from error
     leaf = certificates[0]
     _require_signed(leaf, content, digest)
-    return _anchor_of(leaf, certificates[1:], anchors, at).fingerprint(hashes.SHA256()).hex()
+    try:
+        return sha256_of(lead_to(leaf, certificates[1:], tuple(anchors), at))
+    except verification.VerificationError as error:
+        name = leaf.subject.rfc4514_string()
+        raise ValueError(f"the signature of {name!r}, who is under none of the trusted roots ({error})") from error
 
 
 def _require_signed(leaf: x509.Certificate, signature: bytes, digest: bytes) -> None:
@@ -62,37 +74,3 @@ def _require_signed(leaf: x509.Certificate, signature: bytes, digest: bytes) -> 
         key.verify(signature, digest, _BY_DIGEST)
     except InvalidSignature:
         raise ValueError("a signature that does not fit its content") from None
-
-
-def _anchor_of(
-    leaf: x509.Certificate, between: Sequence[x509.Certificate], anchors: Sequence[bytes], at: datetime
-) -> x509.Certificate:
-    """The anchor that a leaf leads to; the leaf may be of any purpose that lets it sign."""
-    trusted = [certificate for pem in anchors for certificate in x509.load_pem_x509_certificates(pem)]
-    if not trusted:
-        raise ValueError("no root certificate to trust")
-    policy = verification.PolicyBuilder().store(verification.Store(trusted)).time(at).max_chain_depth(4)
-    signs = verification.ExtensionPolicy.permit_all().require_present(
-        x509.KeyUsage, verification.Criticality.AGNOSTIC, _may_sign
-    )
-    issues = verification.ExtensionPolicy.permit_all().require_present(
-        x509.BasicConstraints, verification.Criticality.AGNOSTIC, _may_issue
-    )
-    verifier = policy.extension_policies(ca_policy=issues, ee_policy=signs).build_client_verifier()
-    try:
-        return verifier.verify(leaf, list(between)).chain[-1]
-    except verification.VerificationError as error:
-        name = leaf.subject.rfc4514_string()
-        raise ValueError(f"the signature of {name!r}, who is under none of the trusted roots ({error})") from error
-
-
-def _may_sign(policy: verification.Policy, certificate: x509.Certificate, usage: x509.KeyUsage) -> None:
-    del policy, certificate
-    if not usage.digital_signature:
-        raise ValueError("a certificate that may not sign")
-
-
-def _may_issue(policy: verification.Policy, certificate: x509.Certificate, constraints: x509.BasicConstraints) -> None:
-    del policy, certificate
-    if not constraints.ca:
-        raise ValueError("a certificate that may not issue others")

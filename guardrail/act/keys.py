@@ -1,34 +1,75 @@
-"""Signing keys for development: a root certificate that is our trust anchor, and a leaf that signs for one year."""
+"""What to sign with: a credential from a key folder or from a plugin, checked; and the anchors that make it ours."""
 
+import logging
 import os
-import shutil
 import stat
-import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-from guardrail.errors import KeysExist, KeysMissing, KeysUnusable
+from guardrail.act.certificates import common_name, parse_pem, profile_faults, sha256_of
+from guardrail.errors import KeysMissing, KeysUnusable
+from guardrail.release_settings import ProvenanceSettings
 
-__all__ = ["Signing", "load_anchors", "load_signing", "make_development_keys"]
+__all__ = [
+    "CHAIN",
+    "LEAF_KEY",
+    "NEXT",
+    "PASSWORD_VARIABLE",
+    "ROOT",
+    "ROOT_KEY",
+    "Signing",
+    "TimeStamping",
+    "anchor_files",
+    "load_anchors",
+    "load_key",
+    "load_signing",
+    "place_of",
+    "time_stamping",
+]
 
-_ROOT_CERTIFICATE = "root.pem"
-_ROOT_KEY = "root.key"
-_LEAF_CHAIN = "chain.pem"
-_LEAF_KEY = "leaf.key"
-
-_LEAF_LIFETIME = timedelta(days=365)  # the C2PA certificate profile allows at most 366 days
-_ROOT_LIFETIME = timedelta(days=3650)
-_BACKDATED_BY = timedelta(minutes=10)  # a machine whose clock runs late must not find the leaf "not yet valid"
-_C2PA_SIGNING = x509.ObjectIdentifier("1.3.6.1.4.1.62558.2.1")  # extended key usage of C2PA claim signing
+ROOT, ROOT_KEY, CHAIN, LEAF_KEY = "root.pem", "root.key", "chain.pem", "leaf.key"
+NEXT = "next"  # folder of files that a rotation has made and not put in place yet; they count already
+PASSWORD_VARIABLE = "GUARDRAIL_KEY_PASSWORD"  # noqa: S105 - the name of a variable; of encrypted private keys
+_FORMER_ROOTS = "root-*.pem"
+_WARNED_BEFORE = timedelta(days=14)
+_READ_TIMES = 3  # before files that do not fit together are refused
+_PAUSE_S = 0.005  # seconds between two times
 _OTHERS_MAY = stat.S_IRWXG | stat.S_IRWXO
+
+_Read = TypeVar("_Read")
+
+log = logging.getLogger("guardrail")
+_warned: set[str] = set()  # certificates that were said to expire soon, once in a process
+
+
+@dataclass(frozen=True, slots=True)
+class TimeStamping:
+    """A time stamp server (RFC 3161) that says when a signature was made.
+
+    Attributes:
+        url: where it answers.
+        anchors: PEM root certificates of the servers to believe; without any, no time stamp proves anything.
+    """
+
+    url: str
+    anchors: tuple[bytes, ...]
+
+    @property
+    def place(self) -> str:
+        """The server without path, name or password, for messages."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,77 +78,83 @@ class Signing:
 
     Attributes:
         name: the leaf's common name, for people.
-        source: the file it came from, for error messages.
+        source: the file or service it came from, for error messages.
         chain: PEM, leaf certificate first; the anchor itself is not in it.
-        key: PEM, PKCS#8 private key of the leaf, P-256.
+        key: PEM, unencrypted PKCS#8 private key of the leaf; None where somebody else keeps it.
         anchors: PEM root certificates; a file is ours when its signature chains up to one of them.
+        sign_with: signs bytes with the key that somebody else keeps; exactly one of this and `key` is given. ECDSA as
+            r and s one after the other (`raw_signature`), RSA as PSS with SHA-256 and a salt of 32 bytes.
+        time_stamp: who puts the time to each signature, if anybody.
+        within_s: seconds that `sign_with` and the time stamp server have together; later the image is withheld.
     """
 
     name: str
     source: str
     chain: bytes
-    key: bytes = field(repr=False)
+    key: bytes | None = field(repr=False)
     anchors: tuple[bytes, ...]
+    sign_with: Callable[[bytes], bytes] | None = field(default=None, repr=False)
+    time_stamp: TimeStamping | None = None
+    within_s: float = 10.0
 
-    def require_usable(self, at: datetime) -> None:
-        """Refuse a leaf that is not valid at a moment.
+    def __post_init__(self) -> None:
+        if (self.key is None) == (self.sign_with is None):
+            found = "neither a key nor a function that signs" if self.key is None else "a key and a function that signs"
+            raise KeysUnusable(self.source, found, "one of the two")
+
+    @property
+    def leaf(self) -> x509.Certificate:
+        """The certificate to sign with.
 
         Raises:
-            KeysUnusable: it has expired, or is not valid yet.
+            KeysUnusable: the chain is not PEM.
         """
-        _require_valid(x509.load_pem_x509_certificate(self.chain), self.source, at)
+        return _parsed(self.source, self.chain)[0]
+
+    @property
+    def asks_others(self) -> bool:
+        """Whether signing waits for somebody: a function that signs, or a time stamp server."""
+        return self.sign_with is not None or self.time_stamp is not None
+
+    def days_left(self, at: datetime) -> float:
+        """Days until the leaf expires, from a moment on; negative afterwards."""
+        return (self.leaf.not_valid_after_utc - at) / timedelta(days=1)
+
+    def require_usable(self, at: datetime) -> None:
+        """Refuse a leaf that is not valid at a moment or outside the C2PA profile; log, once, that it soon expires.
+
+        Raises:
+            KeysUnusable: it has expired, is not valid yet, or the profile would be refused elsewhere.
+        """
+        leaf = self.leaf
+        _require_valid(leaf, self.source, at)
+        if faults := profile_faults(leaf):
+            expected = "one that keeps to the certificate profile of C2PA"
+            raise KeysUnusable(self.source, f"a certificate with {'; '.join(faults)}", expected)
+        if leaf.not_valid_after_utc - at < _WARNED_BEFORE and (known := sha256_of(leaf)) not in _warned:
+            _warned.add(known)
+            log.warning(
+                "the certificate of %r expires in %.1f days, and nothing is released from then on; renew it with: "
+                "guardrail keys rotate",
+                self.name,
+                self.days_left(at),
+            )
 
 
-def make_development_keys(
-    folder: Path, common_name: str = "guardrail development", *, _not_after: datetime | None = None
-) -> None:
-    """Make a root and a leaf, both P-256, in a new or empty folder; all four files appear at once or none does.
-
-    Writes `root.pem` (the anchor to verify with), `chain.pem` (the leaf), and their private keys `root.key` and
-    `leaf.key` (PKCS#8, readable by their owner only; the root key is kept to issue the next leaf with).
+def load_signing(folder: Path, time_stamp: TimeStamping | None = None) -> Signing:
+    """The credential in a folder, checked; keys that are encrypted are opened with `GUARDRAIL_KEY_PASSWORD`.
 
     Args:
-        folder: where to; its parents are made.
-        common_name: the signer's name as it stands in every manifest; it leaves this machine.
-
-    Raises:
-        KeysExist: there are keys in it already.
-        KeysUnusable: it holds other files, or cannot be written.
-    """
-    folder = folder.resolve()
-    _require_free(folder)
-    files = _key_files(common_name, datetime.now(UTC), _not_after)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=".keys-", dir=folder.parent))
-        try:
-            for name, content in files.items():
-                _write_private(made / name, content)
-            made.rename(folder)
-        finally:
-            shutil.rmtree(made, ignore_errors=True)
-    except OSError as error:
-        _require_free(folder)  # somebody else may have been faster
-        raise KeysUnusable(str(folder), str(error), "a folder that can be written") from error
-
-
-def load_signing(folder: Path) -> Signing:
-    """The credential in a folder, checked.
+        folder: as `make_development_keys` makes it; a rotation that was cut off counts as done.
+        time_stamp: who puts the time to each signature, as `time_stamping` has it from the settings.
 
     Raises:
         KeysMissing: a file of it is not there.
         KeysUnusable: a file is not what it should be: not PEM, another kind of key, a key that others may read or that
-            does not belong to the certificate, a certificate that has expired or was not issued by the root.
+            does not belong to the certificate, a certificate that has expired, was not issued by the root or is outside
+            the C2PA profile.
     """
-    anchors = load_anchors(folder)
-    content = {name: _read(folder, name) for name in (_LEAF_CHAIN, _LEAF_KEY)}
-    chain = _certificates(folder / _LEAF_CHAIN, content[_LEAF_CHAIN])
-    _require_private(folder / _LEAF_KEY)
-    _require_pair(folder / _LEAF_KEY, content[_LEAF_KEY], chain[0])
-    _require_issued(folder / _LEAF_CHAIN, [*chain, *_certificates(folder / _ROOT_CERTIFICATE, anchors[0])])
-    signing = Signing(
-        _common_name(chain[0]), str(folder / _LEAF_CHAIN), content[_LEAF_CHAIN], content[_LEAF_KEY], anchors
-    )
+    signing = _steadily(lambda: _load(folder, time_stamp))
     signing.require_usable(datetime.now(UTC))
     return signing
 
@@ -115,153 +162,145 @@ def load_signing(folder: Path) -> Signing:
 def load_anchors(folder: Path) -> tuple[bytes, ...]:
     """The trust anchors in a folder, PEM: all that verifying needs, whatever has become of the leaf and its key.
 
+    The present root comes first, then those of former times (`root-*.pem`), under which files were signed that are
+    still about.
+
     Raises:
         KeysMissing: there is no root certificate.
-        KeysUnusable: it is not a PEM certificate.
+        KeysUnusable: one is not a PEM certificate.
     """
-    content = _read(folder, _ROOT_CERTIFICATE)
-    _certificates(folder / _ROOT_CERTIFICATE, content)
-    return (content,)
+    return _steadily(lambda: _anchors(folder))
 
 
-# --- making ------------------------------------------------------------------------------------------------
+def anchor_files(folder: Path) -> tuple[Path, ...]:
+    """The files of the trust anchors in a folder, the present root first; they need not be there."""
+    present = place_of(folder, ROOT)
+    former = sorted(folder.glob(_FORMER_ROOTS))
+    replaced = [folder / ROOT] if present != folder / ROOT and (folder / ROOT).exists() else []
+    return (present, *replaced, *former)
 
 
-def _require_free(folder: Path) -> None:
-    if not folder.exists():
-        return
-    names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else {folder.name}
-    if names & {_ROOT_CERTIFICATE, _ROOT_KEY, _LEAF_CHAIN, _LEAF_KEY}:
-        raise KeysExist(str(folder))
-    if names:
-        raise KeysUnusable(str(folder), f"{len(names)} other files", "a new or empty folder")
+def place_of(folder: Path, name: str) -> Path:
+    """Where a file of a key folder lies: in place, or among what a rotation has not put in place yet."""
+    waiting = folder / NEXT / name
+    return waiting if waiting.exists() else folder / name
 
 
-def _key_files(common_name: str, at: datetime, leaf_not_after: datetime | None) -> dict[str, bytes]:
-    """The four files of a fresh root and leaf, by name."""
-    root_key, leaf_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    root_name, leaf_name = _name(f"{common_name} root"), _name(common_name)
-    leaf_not_after = leaf_not_after or at + _LEAF_LIFETIME
-    not_before = min(at, leaf_not_after) - _BACKDATED_BY
-    root = _base(root_name, root_name, root_key, root_key, not_before, not_before + _ROOT_LIFETIME)
-    root = root.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    root = root.add_extension(_key_usage("key_cert_sign", "crl_sign"), critical=True)
-    leaf = _base(leaf_name, root_name, leaf_key, root_key, not_before, leaf_not_after)
-    leaf = leaf.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-    leaf = leaf.add_extension(_key_usage("digital_signature"), critical=True)
-    purposes = [ExtendedKeyUsageOID.EMAIL_PROTECTION, _C2PA_SIGNING]
-    leaf = leaf.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
-    return {
-        _ROOT_CERTIFICATE: root.sign(root_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM),
-        _ROOT_KEY: _private_pem(root_key),
-        _LEAF_CHAIN: leaf.sign(root_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM),
-        _LEAF_KEY: _private_pem(leaf_key),
-    }
+def time_stamping(provenance: ProvenanceSettings) -> TimeStamping | None:
+    """The time stamp server that the settings name, with the certificates to check it by; None where they name none.
+
+    Raises:
+        KeysMissing: the file with the certificates is not there.
+        KeysUnusable: the address is not one, there are no certificates, or they are not PEM.
+    """
+    if not provenance.time_stamp_url:
+        return None
+    parts = urlsplit(provenance.time_stamp_url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise KeysUnusable("time_stamp_url", repr(parts.scheme or parts.path), "an address with http:// or https://")
+    if parts.username or parts.password:
+        raise KeysUnusable("time_stamp_url", "an address with a name or password in it", "one without")
+    path = provenance.time_stamp_anchors
+    if path is None:
+        raise KeysUnusable("time_stamp_anchors", "none", "a PEM file of the time stamp server's root certificates")
+    content = _read(path.parent, path.name)
+    _parsed(str(path), content)
+    return TimeStamping(provenance.time_stamp_url, (content,))
 
 
-def _base(
-    subject: x509.Name,
-    issuer: x509.Name,
-    key: ec.EllipticCurvePrivateKey,
-    issuer_key: ec.EllipticCurvePrivateKey,
-    not_before: datetime,
-    not_after: datetime,
-) -> x509.CertificateBuilder:
-    """What root and leaf have in common: names, serial number, dates, subject and authority key identifiers."""
-    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
-    builder = builder.serial_number(x509.random_serial_number())
-    builder = builder.not_valid_before(not_before).not_valid_after(not_after)
-    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-    authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
-    return builder.add_extension(authority, critical=False)
+def load_key(path: Path) -> PrivateKeyTypes:
+    """A private key from its file, opened with the password in `GUARDRAIL_KEY_PASSWORD` where it needs one.
+
+    Raises:
+        KeysMissing: it is not there.
+        KeysUnusable: others may read it, or it is no key in PEM, or the password is missing or wrong.
+    """
+    pem = _read(path.parent, path.name, private=True)
+    encrypted = b"ENCRYPTED" in pem
+    password = os.environ.get(PASSWORD_VARIABLE, "").encode() if encrypted else b""
+    try:
+        return serialization.load_pem_private_key(pem, password or None)
+    except (TypeError, ValueError, UnsupportedAlgorithm) as error:
+        expected = f"one that the password in {PASSWORD_VARIABLE} opens" if encrypted else "a PKCS#8 key in PEM"
+        raise KeysUnusable(str(path), f"no key that opens ({type(error).__name__})", expected) from error
 
 
-def _name(common_name: str) -> x509.Name:
-    organisation = x509.NameAttribute(NameOID.ORGANIZATION_NAME, "guardrail development keys")
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name), organisation])
+# --- checks ------------------------------------------------------------------------------------------------
 
 
-def _key_usage(*granted: str) -> x509.KeyUsage:
-    every = (
-        "digital_signature",
-        "content_commitment",
-        "key_encipherment",
-        "data_encipherment",
-        "key_agreement",
-        "key_cert_sign",
-        "crl_sign",
-        "encipher_only",
-        "decipher_only",
-    )
-    return x509.KeyUsage(**{usage: usage in granted for usage in every})
+def _steadily(read: Callable[[], _Read]) -> _Read:
+    """What is read, again where it does not fit together: a rotation may put new files in place meanwhile."""
+    for _ in range(_READ_TIMES - 1):
+        try:
+            return read()
+        except (KeysMissing, KeysUnusable):
+            time.sleep(_PAUSE_S)
+    return read()
 
 
-def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
+def _load(folder: Path, time_stamp: TimeStamping | None) -> Signing:
+    anchors = _anchors(folder)
+    chain_path, key_path = place_of(folder, CHAIN), place_of(folder, LEAF_KEY)
+    content = _read(chain_path.parent, CHAIN)
+    chain = _parsed(str(chain_path), content)
+    key = load_key(key_path)
+    _require_pair(key_path, key, chain[0])
+    _require_issued(chain_path, (*chain, *_parsed(str(place_of(folder, ROOT)), anchors[0])))
+    plain = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+    return Signing(common_name(chain[0]), str(chain_path), content, plain, anchors, time_stamp=time_stamp)
 
 
-def _write_private(path: Path, content: bytes) -> None:
-    """Write a new file: certificates for all to read, keys for their owner only, from their first byte on."""
-    mode = 0o600 if path.suffix == ".key" else 0o644
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+def _anchors(folder: Path) -> tuple[bytes, ...]:
+    found: dict[bytes, None] = {}
+    for path in anchor_files(folder):
+        content = _read(path.parent, path.name)
+        _parsed(str(path), content)
+        found[content] = None
+    return tuple(found)
 
 
-# --- loading -----------------------------------------------------------------------------------------------
-
-
-def _read(folder: Path, name: str) -> bytes:
+def _read(folder: Path, name: str, *, private: bool = False) -> bytes:
+    path = folder / name
     try:
-        return (folder / name).read_bytes()
+        with path.open("rb") as file:
+            if private:
+                _require_private(path, stat.S_IMODE(os.fstat(file.fileno()).st_mode))
+            return file.read()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise KeysMissing(str(folder), name) from error
     except OSError as error:
-        raise KeysUnusable(str(folder / name), str(error), "a file we may read") from error
+        raise KeysUnusable(str(path), str(error), "a file we may read") from error
 
 
-def _certificates(path: Path, content: bytes) -> list[x509.Certificate]:
+def _parsed(source: str, content: bytes) -> tuple[x509.Certificate, ...]:
     try:
-        return x509.load_pem_x509_certificates(content)
+        return parse_pem(content)
     except ValueError as error:
-        raise KeysUnusable(str(path), f"no certificate ({error})", "PEM certificates") from error
+        raise KeysUnusable(source, f"no certificate ({error})", "PEM certificates") from error
 
 
-def _require_private(path: Path) -> None:
-    mode = stat.S_IMODE(path.stat().st_mode)
+def _require_private(path: Path, mode: int) -> None:
     if os.name == "posix" and mode & _OTHERS_MAY:
         raise KeysUnusable(str(path), f"mode {mode:04o}, which lets others in", "mode 0600 (run chmod 600 on it)")
 
 
-def _require_pair(path: Path, pem: bytes, leaf: x509.Certificate) -> None:
-    try:
-        key = serialization.load_pem_private_key(pem, password=None)
-    except (TypeError, ValueError) as error:
-        raise KeysUnusable(str(path), f"no key ({error})", "an unencrypted PKCS#8 key in PEM") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise KeysUnusable(str(path), type(key).__name__, "an elliptic-curve key on P-256")
+def _require_pair(path: Path, key: PrivateKeyTypes, leaf: x509.Certificate) -> None:
     if key.public_key() != leaf.public_key():
-        raise KeysUnusable(str(path), "a key of another certificate", f"the key of the leaf in {_LEAF_CHAIN}")
+        raise KeysUnusable(str(path), "a key of another certificate", f"the key of the leaf in {CHAIN}")
 
 
-def _require_issued(path: Path, chain: list[x509.Certificate]) -> None:
+def _require_issued(path: Path, chain: tuple[x509.Certificate, ...]) -> None:
     for certificate, issuer in pairwise(chain):
         try:
             certificate.verify_directly_issued_by(issuer)
         except (InvalidSignature, TypeError, ValueError) as error:
-            expected = f"one issued by {_common_name(issuer)!r}, as {_ROOT_CERTIFICATE} has it"
-            raise KeysUnusable(str(path), f"a certificate of {_common_name(certificate)!r}", expected) from error
+            expected = f"one issued by {common_name(issuer)!r}, as {ROOT} has it"
+            raise KeysUnusable(str(path), f"a certificate of {common_name(certificate)!r}", expected) from error
 
 
 def _require_valid(leaf: x509.Certificate, source: str, at: datetime) -> None:
     if not leaf.not_valid_before_utc <= at <= leaf.not_valid_after_utc:
         dates = f"a certificate valid from {leaf.not_valid_before_utc} to {leaf.not_valid_after_utc}"
         raise KeysUnusable(source, dates, f"one valid at {at}")
-
-
-def _common_name(certificate: x509.Certificate) -> str:
-    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(names[0].value) if names else certificate.subject.rfc4514_string()

@@ -1,51 +1,54 @@
-"""An accepted picture and its verdict in, a signed file out, once all of it has been read back."""
+"""An accepted picture and what is to be said of it in, a signed file out, once all of it has been read back."""
 
-import io
 import json
 import math
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from c2pa import C2paError
-from PIL import Image
 
 from guardrail import __version__
-from guardrail.act import sdk
+from guardrail.act import own, sdk
+from guardrail.act.assertions import (
+    ACTIONS_LABEL,
+    DISCLOSURE_LABEL,
+    MINING_LABEL,
+    SOFT_BINDING_LABEL,
+    VERDICT_LABEL,
+    actions_assertion,
+    watermark_assertion,
+)
+from guardrail.act.container import require_one_run, without_manifest
 from guardrail.act.keys import Signing
-from guardrail.carriers import SignedImage
+from guardrail.act.manifest_store import manifest_store, require_bound
+from guardrail.carriers import OutputPicture, ParentFile, SignedImage
 from guardrail.errors import ReleaseFailed
-from guardrail.records import Credit, Decision, Neighbour, Verdict
+from guardrail.records import Decision, Verdict
 
-__all__ = ["ACTIONS", "ACTIONS_LABEL", "VERDICT_LABEL", "sign", "verdict_assertion"]
+__all__ = ["ACTIONS_LABEL", "INGREDIENT_LABEL", "VERDICT_LABEL", "sign"]
 
-VERDICT_LABEL = "org.guardrail.verdict"
-ACTIONS_LABEL = "c2pa.actions.v2"
-_BINDING_LABEL = "c2pa.hash.data"  # c2pa's own: the hash that binds the manifest to the file
-_PNG_HEADER_BYTES = 33  # signature and IHDR; c2pa puts its chunk right after
-_SIMILARITY_DECIMALS = 6
-_MOST_NEAREST = 5  # 10,000 of them would cost 635 KB in every file
+INGREDIENT_LABEL = "c2pa.ingredient.v3"
+"""c2pa's own: the file that a picture was made from."""
+
+_OWN_LABEL = re.compile(r"[a-z0-9][a-z0-9_-]*(?:\.[a-z0-9][a-z0-9_-]*)+")  # a name turned round: org.example.note
+_STANDARDS = ("c2pa.", "cawg.")  # whose labels mean what a standard says, and may move c2pa to do something
+_FOR_ALL = frozenset({DISCLOSURE_LABEL, MINING_LABEL, SOFT_BINDING_LABEL})  # of those, what a plugin may say
 _GENERATOR = {"name": "guardrail", "version": __version__, "specVersion": "2.4.0"}
-ACTIONS = {
-    "actions": [
-        {
-            "action": "c2pa.created",
-            "digitalSourceType": "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia",
-        }
-    ],
-    "allActionsIncluded": True,
-}
+_INGREDIENTS = {"ingredientIds", "ingredients"}  # what we call the parent by, and what c2pa makes of it
 
 
-def sign(png: bytes, verdict: Verdict, assertions: Mapping[str, Any], signing: Signing) -> SignedImage:
+def sign(output: OutputPicture, verdict: Verdict, assertions: Mapping[str, Any], signing: Signing) -> SignedImage:
     """Sign an accepted picture and prove that the signed file says what it should.
 
-    The manifest holds one `c2pa.created` action, what is handed in, and the verdict (`verdict_assertion`, unless what
-    is handed in says it in other words); no thumbnail, no ingredient. Nothing is fetched from the network. Safe in
-    threads and after a fork. At 512x512 it adds about 3 KB.
+    The manifest holds what was done (`actions_assertion`), what is handed in, the soft binding of a listed watermark,
+    and the parent as an ingredient, where there is one; no thumbnail. Nothing is fetched from the network but the time
+    stamp that the credential asks for. Safe in threads and after a fork. Costs and sizes: docs/provenance.md.
 
     Args:
-        png: the picture, as `encode_png` made it.
+        output: the file, and its pixels, which must be what it decodes to: it is not decoded again. Signing puts the
+            manifest in and changes nothing else, which is checked byte by byte.
         verdict: why it was accepted.
         assertions: JSON-ready content by C2PA assertion label; no prompt text.
         signing: the credential.
@@ -53,63 +56,37 @@ def sign(png: bytes, verdict: Verdict, assertions: Mapping[str, Any], signing: S
     Raises:
         KeysUnusable: the certificate has expired, or is not valid yet.
         ReleaseFailed: the verdict is not to accept, or the file could not be signed, or when read back it is not
-            trusted under our anchor, says something else, or shows other pixels.
+            trusted under our anchor, says something else, or differs in more than its manifest.
     """
     if verdict.decision is not Decision.ACCEPT:
         raise ReleaseFailed(verdict.image, f"its verdict is {verdict.decision.value!r}, and only accepted images leave")
     signing.require_usable(datetime.now(UTC))
-    claims = _claims(verdict, assertions)
+    claims = _claims(output, verdict, assertions)
+    time_stamp_anchors = signing.time_stamp.anchors if signing.time_stamp else ()
     try:
-        content = sdk.embed(png, "image/png", _manifest(claims), signing)
-        reading = sdk.read(content, "image/png", signing.anchors)
+        content = sdk.embed(output.content, output.mime, _manifest(claims), signing, output.parent)
+        reading = sdk.read(content, output.mime, signing.anchors, (), time_stamp_anchors)
     except C2paError as error:
         raise ReleaseFailed(verdict.image, f"signing failed: {error}") from error
-    _require_faithful(verdict.image, reading, claims)
-    _require_same_pixels(verdict.image, png, content)
-    assert reading.manifest_id is not None, "a trusted manifest has a name"
-    return SignedImage(content, reading.manifest_id, verdict)
+    except Exception as error:  # a crash of the SDK withholds this image and no other; its words may be anything
+        raise ReleaseFailed(verdict.image, f"signing failed: {type(error).__name__}") from error
+    if fault := own.fault_of(reading, signing, datetime.now(UTC)):
+        raise ReleaseFailed(verdict.image, f"read back, {fault}")
+    _require_faithful(verdict.image, reading, claims, output.parent)
+    _require_same_file(verdict.image, output, content, reading)
+    if reading.manifest_id is None or reading.binding is None:
+        raise ReleaseFailed(verdict.image, "read back, its manifest has no name or is not bound to the file")
+    return SignedImage(content, reading.manifest_id, verdict, output.mime, reading.binding)
 
 
-def verdict_assertion(verdict: Verdict) -> dict[str, Any]:
-    """What a signed file says of its verdict, JSON-ready.
-
-    It holds no prompt, no path or file name of the image, and no explanation, which may quote them.
-    """
-    return {
-        "schema_version": 1,
-        "verdict_id": verdict.verdict_id,
-        "decision": verdict.decision.value,
-        "rule": verdict.rule,
-        "policy_sha256": verdict.policy_sha256,
-        "index_snapshot": verdict.index_snapshot,
-        "calibration": verdict.calibration,
-        "nearest": [_nearest(neighbour) for neighbour in verdict.nearest[:_MOST_NEAREST]],
-        "credits": [_credit(credit) for credit in verdict.credits],
-    }
-
-
-def _nearest(neighbour: Neighbour) -> dict[str, Any]:
-    """Work, signal, and the one measure that the signal has."""
-    said: dict[str, Any] = {
-        "work_id": neighbour.work.work_id,
-        "bank": neighbour.work.bank,
-        "signal": neighbour.signal.value,
-    }
-    if neighbour.similarity is not None:
-        return said | {"similarity": round(neighbour.similarity, _SIMILARITY_DECIMALS)}
-    return said | {"distance_bits": neighbour.distance_bits}
-
-
-def _credit(credit: Credit) -> dict[str, str]:
-    return {"title": credit.title, "creator": credit.creator, "licence": credit.licence}
-
-
-def _claims(verdict: Verdict, assertions: Mapping[str, Any]) -> dict[str, Any]:
-    """All assertions by label, as JSON will give them back."""
-    taken = {ACTIONS_LABEL, _BINDING_LABEL} & assertions.keys()
-    if taken:
-        raise ReleaseFailed(verdict.image, f"a plugin says {sorted(taken)}, which only guardrail says")
-    said = {VERDICT_LABEL: verdict_assertion(verdict), **assertions, ACTIONS_LABEL: ACTIONS}
+def _claims(output: OutputPicture, verdict: Verdict, assertions: Mapping[str, Any]) -> dict[str, Any]:
+    """All assertions by label, as JSON will give them back; a second one of a label has `__1` after it."""
+    if taken := sorted(str(label) for label in assertions if not _may_be_said(str(label))):
+        raise ReleaseFailed(verdict.image, f"a plugin says {taken}, which only guardrail says")
+    said = {ACTIONS_LABEL: actions_assertion(output, sdk.PARENT_ID), **assertions}
+    if output.watermark is not None and output.watermark.registered:
+        label = f"{SOFT_BINDING_LABEL}__1" if SOFT_BINDING_LABEL in said else SOFT_BINDING_LABEL
+        said[label] = watermark_assertion(output.watermark)
     try:
         claims: dict[str, Any] = json.loads(json.dumps(said, allow_nan=False))
     except (TypeError, ValueError) as error:
@@ -117,23 +94,56 @@ def _claims(verdict: Verdict, assertions: Mapping[str, Any]) -> dict[str, Any]:
     return claims
 
 
+def _may_be_said(label: str) -> bool:
+    """Whether a plugin may use a label: one of its own in small letters, or one of the few of a standard."""
+    own = _OWN_LABEL.fullmatch(label) is not None and "__" not in label and not label.startswith(_STANDARDS)
+    return own or label in _FOR_ALL
+
+
 def _manifest(claims: Mapping[str, Any]) -> dict[str, Any]:
-    stated = [{"label": label, "data": content, "created": True} for label, content in claims.items()]
+    stated = [
+        {"label": label.partition("__")[0], "data": content, "created": True} for label, content in claims.items()
+    ]
     return {"claim_generator_info": [_GENERATOR], "assertions": stated}
 
 
-def _require_faithful(image: str, reading: sdk.Reading, claims: Mapping[str, Any]) -> None:
-    """Require that the manifest is ours and says just what was put in."""
-    if reading.state != "Trusted" or reading.trusted_by != sdk.ANCHOR_LIST or reading.failures:
-        found = f"{reading.state} ({', '.join(reading.failures) or 'no failed check'})"
-        raise ReleaseFailed(image, f"read back, its manifest is {found}, where Trusted under our anchor was expected")
-    if reading.assertions.keys() != claims.keys() | {_BINDING_LABEL}:
-        raise ReleaseFailed(image, f"read back, it holds {sorted(reading.assertions)}, not {sorted(claims)}")
-    changed = [label for label, content in claims.items() if not _says(reading.assertions[label], content)]
+def _require_faithful(image: str, reading: sdk.Reading, claims: Mapping[str, Any], parent: ParentFile | None) -> None:
+    """Require that the manifest says just what was put in, and nothing else."""
+    expected = claims.keys() | {sdk.BINDING_LABEL} | ({INGREDIENT_LABEL} if parent is not None else set())
+    if reading.assertions.keys() != expected:
+        raise ReleaseFailed(image, f"read back, it holds {sorted(reading.assertions)}, not {sorted(expected)}")
+    read = dict(reading.assertions) | {ACTIONS_LABEL: reading.assertions[ACTIONS_LABEL]}
+    if parent is not None:
+        read[ACTIONS_LABEL] = _as_put_in(image, read[ACTIONS_LABEL])
+        _require_parent(image, reading, parent)
+    changed = [label for label, content in claims.items() if not _says(read[label], content)]
     if changed:
         raise ReleaseFailed(image, f"read back, {changed} says something else than was put in")
     if not _GENERATOR.items() <= reading.generator.items():
         raise ReleaseFailed(image, f"read back, its generator is {dict(reading.generator)}, not {_GENERATOR}")
+
+
+def _as_put_in(image: str, actions: Mapping[str, Any]) -> dict[str, Any]:
+    """The actions that were read, with the parent called as we call it, where c2pa puts a link to the ingredient."""
+    opened, *others = actions.get("actions") or [{}]
+    linked = opened.get("parameters", {}).get("ingredients") or [{}]
+    if len(linked) != 1 or not str(linked[0].get("url", "")).endswith(f"/{INGREDIENT_LABEL}"):
+        raise ReleaseFailed(image, f"read back, its first action leads to {linked}, not to {INGREDIENT_LABEL}")
+    rest = {name: value for name, value in opened["parameters"].items() if name not in _INGREDIENTS}
+    return {**actions, "actions": [{**opened, "parameters": {**rest, "ingredientIds": [sdk.PARENT_ID]}}, *others]}
+
+
+def _require_parent(image: str, reading: sdk.Reading, parent: ParentFile) -> None:
+    """Require that the parent's own manifest was taken along, with what c2pa found on it, good or bad."""
+    said = reading.assertions[INGREDIENT_LABEL]
+    link = said.get("activeManifest", {}).get("url", "")
+    try:
+        active = sdk.read(parent.content, parent.mime, ()).manifest_id
+    except C2paError as error:
+        raise ReleaseFailed(image, f"the file it was made from has no manifest that can be read: {error}") from error
+    kept = active is not None and link.endswith(f"/{active}") and "validationResults" in said
+    if said.get("relationship") != "parentOf" or not kept:
+        raise ReleaseFailed(image, f"read back, its parent is {link or 'nothing'}, where {active} was expected")
 
 
 def _says(read: Any, put_in: Any) -> bool:
@@ -151,17 +161,13 @@ def _says(read: Any, put_in: Any) -> bool:
     return type(read) is type(put_in) and bool(read == put_in)
 
 
-def _require_same_pixels(image: str, png: bytes, content: bytes) -> None:
-    """Require that the signed file is the given one with one chunk more, and that it decodes.
-
-    The same coded bytes decode to the same pixels, so one decoding serves instead of two.
-    """
-    length = int.from_bytes(content[_PNG_HEADER_BYTES : _PNG_HEADER_BYTES + 4], "big")
-    manifest_ends = _PNG_HEADER_BYTES + 12 + length
-    if content[:_PNG_HEADER_BYTES] + content[manifest_ends:] != png:
-        raise ReleaseFailed(image, "read back, its pixels are not those that were given")
+def _require_same_file(image: str, output: OutputPicture, content: bytes, reading: sdk.Reading) -> None:
+    """Require that all but the manifest is the given file, and the manifest no more than is signed."""
     try:
-        with Image.open(io.BytesIO(content), formats=("PNG",)) as picture:
-            picture.load()
-    except Exception as error:  # decoders raise anything on broken bytes; whatever it is, nothing leaves
-        raise ReleaseFailed(image, f"read back, it cannot be decoded: {error!r}") from error
+        require_one_run(content, output.mime, reading.excluded)
+        require_bound(manifest_store(content, output.mime), reading.manifest_id or "")
+        same = without_manifest(content, output.mime) == output.content
+    except ValueError as error:
+        raise ReleaseFailed(image, f"read back, it is not put together as c2pa does it: {error}") from error
+    if not same:
+        raise ReleaseFailed(image, "read back, more than its manifest differs from the file that was given")

@@ -22,24 +22,27 @@ def describe_release(signed: SignedImage, path: Path) -> Release:
         file_sha256=hashlib.sha256(signed.content).hexdigest(),
         manifest_id=signed.manifest_id,
         at=datetime.now(UTC),
+        mime=signed.mime,
+        binding_sha256=signed.binding_sha256,
     )
 
 
-def write_release(signed: SignedImage, path: Path, *, overwrite: bool = False) -> Release:
+def write_release(signed: SignedImage, path: Path, *, part: str = "", overwrite: bool = False) -> Release:
     """Write a signed file so that it is there whole, and safely on disk, or not at all.
 
     Args:
         signed: what to write, byte for byte.
         path: where to; its folder must exist.
+        part: name beside it under which it is written first; default: one that nothing else has.
         overwrite: take the place of a file of that name.
 
     Raises:
         ReleaseFailed: there is a file of that name, or it cannot be written (disk full, no permission).
     """
-    part = path.with_name(f".{uuid4().hex}.part")
+    unfinished = path.with_name(part or f".{uuid4().hex}.part")
     try:
-        _write_durably(part, signed.content)
-        _put_in_place(part, path, overwrite=overwrite)
+        _write_durably(unfinished, signed.content)
+        _put_in_place(unfinished, path, overwrite=overwrite)
         _flush_folder(path)
     except FileExistsError as error:
         raise ReleaseFailed(signed.verdict.image, f"{str(path)!r} is there already and is not overwritten") from error
@@ -47,7 +50,7 @@ def write_release(signed: SignedImage, path: Path, *, overwrite: bool = False) -
         raise ReleaseFailed(signed.verdict.image, f"{str(path)!r} cannot be written: {error}") from error
     finally:
         with suppress(OSError):  # it is not there when it was put in place or could not be made
-            part.unlink()
+            unfinished.unlink()
     return describe_release(signed, path)
 
 

@@ -13,7 +13,10 @@ from guardrail.desk.check_command import check
 from guardrail.desk.console import plain
 from guardrail.desk.demo_command import demo
 from guardrail.desk.index_commands import index_app
-from guardrail.desk.keeping_commands import keys_app, ledger_app, settings_app
+from guardrail.desk.keeping_commands import settings_app
+from guardrail.desk.keys_commands import keys_app
+from guardrail.desk.ledger_commands import ledger_app
+from guardrail.desk.prompt_command import prompt_digest
 from guardrail.desk.signs_command import signs_app
 from guardrail.desk.verify_command import verify
 from guardrail.errors import GuardrailError
@@ -36,6 +39,7 @@ app.command()(demo)
 app.command()(check)
 app.command()(verify)
 app.command()(audit)
+app.command()(prompt_digest)
 app.add_typer(index_app)
 app.add_typer(bench_app)
 app.add_typer(keys_app)

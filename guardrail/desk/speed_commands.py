@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from guardrail.settings import Settings
     from guardrail.study.speed import Pace, Quartiles
 
-__all__ = ["bench_hash", "bench_overhead"]
+__all__ = ["bench_hash", "bench_overhead", "scratch_guard"]
 
 _HASHED_TOGETHER = 4  # pictures in one call of a hash on a CPU, as the fingerprinter hands them in at 512 px
 _GENERATION_STEPS = 40  # of the shipped UNet, as in the demo
@@ -174,7 +174,7 @@ def bench_overhead(
     where = resolve_device(device or settings.device)
     pictures = _pictures(images, max(sizes), side, where)
     pipe = None if generation_ms else _small_pipeline(where)
-    with _guard(settings, index, where) as guard:
+    with scratch_guard(settings, index, where) as guard:
         paces = [
             pace
             for size in sizes
@@ -254,7 +254,7 @@ def _timed_ms(work: Callable[[], object]) -> float:
 
 
 @contextmanager
-def _guard(settings: "Settings", index: str, device: str) -> "Iterator[Guard]":
+def scratch_guard(settings: "Settings", index: str, device: str) -> "Iterator[Guard]":
     """A guard with an index, or the demo's, whose memory is thrown away afterwards."""
     from guardrail.desk.making import build_folder_index
     from guardrail.guard import Guard

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,3 +78,12 @@ def _leave() -> None:
 def _switch(precisions: tuple[str, ...]) -> None:
     for backend, precision in zip(_FAST_MATHS, precisions, strict=True):
         backend.fp32_precision = precision
+
+
+def _compute_alone() -> None:
+    """A forked process has none of its parent's threads; OpenMP would wait for them for ever."""
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_compute_alone)

@@ -7,6 +7,7 @@ from guardrail.lazy import lazy_names
 if TYPE_CHECKING:
     from guardrail.intake.calls import BoundCall, bound_call
     from guardrail.intake.context import finish_context, prompt_of, read_context, read_run, remember_weights
+    from guardrail.intake.credentials import file_behind, open_input
     from guardrail.intake.files import read_picture, shown_path
     from guardrail.intake.generators import replaying
     from guardrail.intake.inputs import inputs_of
@@ -57,6 +58,7 @@ __all__ = [
     "bound_call",
     "can_be_tried_again",
     "cards_alone",
+    "file_behind",
     "find_images",
     "finish_context",
     "first_rank_says",
@@ -69,6 +71,7 @@ __all__ = [
     "matched_rows",
     "note_parts",
     "nothing_taken",
+    "open_input",
     "open_source",
     "outside_call",
     "own_copy",
@@ -105,6 +108,10 @@ __getattr__, __dir__ = lazy_names(
             "read_context",
             "read_run",
             "remember_weights",
+        ),
+        "guardrail.intake.credentials": (
+            "file_behind",
+            "open_input",
         ),
         "guardrail.intake.files": (
             "read_picture",

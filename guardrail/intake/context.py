@@ -5,11 +5,13 @@ What cannot be read is named in `unread` with the reason; nothing is guessed.
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,16 +19,21 @@ import torch
 from guardrail.carriers import RunInputs
 from guardrail.intake.adapters import STILL_BEING_MADE, read_adapters, remember_fused
 from guardrail.intake.calls import BoundCall, bound_call
+from guardrail.intake.digests_kept import KeptDigests
 from guardrail.intake.generators import generators_of
 from guardrail.intake.inputs import inputs_of
+from guardrail.intake.model_files import files_of, files_of_part, found_at_last, found_so_far
+from guardrail.intake.model_signature import signature_of
 from guardrail.intake.weights import DENOISERS, digest_of_module
 from guardrail.records import GenerationContext
+from guardrail.settings import Settings
 
 __all__ = ["finish_context", "prompt_of", "read_context", "read_run", "remember_weights"]
 
 _PROMPTS = ("prompt", "prompt_2", "prompt_3", "negative_prompt", "negative_prompt_2", "negative_prompt_3")
 _PER_PROMPT = ("num_images_per_prompt", "num_videos_per_prompt")
 _LIBRARIES = ("diffusers", "torch", "transformers", "peft")
+_DIGESTS_FILE = "model-files.json"  # in the settings' home
 _SNAPSHOT = re.compile(r"[/\\]snapshots[/\\]([0-9a-f]{40})(?:[/\\]|$)")  # how the hub's cache lays out revisions
 
 
@@ -77,9 +84,13 @@ def read_run(bound: BoundCall, inputs: RunInputs) -> GenerationContext:
     )
 
 
-def finish_context(context: GenerationContext, pipe: Any) -> GenerationContext:
-    """The same run, with what is only known afterwards: the steps really taken, and digests made in the meantime."""
-    known: dict[str, Any] = {}
+def finish_context(context: GenerationContext, pipe: Any, settings: Settings | None = None) -> GenerationContext:
+    """The same run, with what is only known afterwards: the steps really taken, and digests made in the meantime.
+
+    With settings, also whether the weights are those in the model's files; and, where the settings ask for the model's
+    signature, whether it holds: then this waits until all of that is found out.
+    """
+    known: dict[str, Any] = _identity(pipe, settings) if settings is not None else {}
     timesteps = getattr(getattr(pipe, "scheduler", None), "timesteps", None)
     if context.steps is None and timesteps is not None:
         known["steps"] = len(timesteps)
@@ -88,16 +99,19 @@ def finish_context(context: GenerationContext, pipe: Any) -> GenerationContext:
     return context.model_copy(update=known) if known else context
 
 
-def remember_weights(pipe: Any) -> None:
+def remember_weights(pipe: Any, settings: Settings | None = None) -> None:
     """Look at a pipeline's weights when it is wrapped, so that later changes are noticed and calls need not wait.
 
     The digest of large weights is begun in the background. Adapters that are fused now are noted with their weights,
-    because once they are unloaded nothing knows them any more. Never raises.
+    because once they are unloaded nothing knows them any more. With settings, the weights are compared with the files
+    that they were loaded from, in the background, too. Never raises.
     """
     parts = _parts(pipe)
     for name, part in parts.items():
         if name in DENOISERS and isinstance(part, torch.nn.Module):
             digest_of_module(part)
+            if settings is not None:
+                files_of_part(name, part, _digests_kept(settings.home))
     remember_fused(parts)
 
 
@@ -115,6 +129,26 @@ def prompt_of(context: GenerationContext, image_number: int) -> str | None:
         return prompt
     at = image_number // max(1, context.images_per_prompt or 1)
     return prompt[at] if 0 <= at < len(prompt) else None
+
+
+def _identity(pipe: Any, settings: Settings) -> dict[str, Any]:
+    """Whether the weights that ran are those in the model's files, and what its signature is worth."""
+    parts = {name: part for name, part in _parts(pipe).items() if name in DENOISERS}
+    kept = _digests_kept(settings.home)
+    found = [files_of_part(name, part, kept) for name, part in parts.items() if isinstance(part, torch.nn.Module)]
+    if settings.model.signature is None:
+        return {"model_files": files_of([found_so_far(one) for one in found])}
+    waited = [found_at_last(one) for one in found]
+    return {"model_files": files_of(waited), "model_signature": signature_of(waited, settings.model)}
+
+
+@cache
+def _digests_kept(home: Path) -> KeptDigests:
+    return KeptDigests(home / _DIGESTS_FILE)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_digests_kept.cache_clear)  # its lock may be held by a thread that is gone
 
 
 def _late_digests(context: GenerationContext, pipe: Any) -> dict[str, Any]:

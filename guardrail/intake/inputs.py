@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from guardrail.carriers import ImageBatch, Picture, RunInputs
+from guardrail.carriers import ImageBatch, ParentFile, Picture, RunInputs
 from guardrail.intake.calls import BoundCall
+from guardrail.intake.credentials import StoreOf, file_behind
 from guardrail.intake.files import LARGEST_IMAGE_PX
 from guardrail.intake.values import pictures_from
 from guardrail.records import InputPicture, InputRole
@@ -32,7 +33,7 @@ _WORDS: dict[InputRole, tuple[str, ...]] = {
 _NEVER = ("latents", "embeds", "embeddings", "prompt", "generator", "sigmas", "timesteps", "noise", "attention_mask")
 
 
-def inputs_of(bound: BoundCall, largest_px: int = LARGEST_IMAGE_PX) -> RunInputs:
+def inputs_of(bound: BoundCall, largest_px: int = LARGEST_IMAGE_PX, store_of: StoreOf | None = None) -> RunInputs:
     """The pictures that a call is given, whatever the arguments are called, as they are before the call.
 
     Pillow images are found in any argument; arrays and tensors in those whose names speak of pictures. Of more than
@@ -41,6 +42,7 @@ def inputs_of(bound: BoundCall, largest_px: int = LARGEST_IMAGE_PX) -> RunInputs
     Args:
         bound: the call, its arguments bound by name.
         largest_px: pictures of more pixels are not read.
+        store_of: tells whether a file carries credentials; None: the file behind the first picture is not looked for.
 
     Returns:
         Own copies, uint8 (3, H, W) in host memory or where the tensor lies; what could not be read carries a failure.
@@ -48,6 +50,7 @@ def inputs_of(bound: BoundCall, largest_px: int = LARGEST_IMAGE_PX) -> RunInputs
     pictures: list[Picture] = []
     records: list[InputPicture] = []
     unread = [f"inputs: {bound.unbound}"] if bound.unbound else []
+    parent: ParentFile | None = None
     for argument, value in bound.said.items():
         if value is None or isinstance(value, bool | int | float | torch.Generator):
             continue
@@ -60,12 +63,14 @@ def inputs_of(bound: BoundCall, largest_px: int = LARGEST_IMAGE_PX) -> RunInputs
             )
         for name, one in kept:
             for picture in _pictures(name, one, largest_px):
+                if role == "init" and parent is None and store_of and picture.pixels is not None:
+                    parent = file_behind(one, picture.pixels, store_of, largest_px)
                 pictures.append(picture)
                 records.append(
                     InputPicture(name=picture.name, role=role or "reference", pixels_sha256=_digest(picture))
                 )
     unread += [f"input {one.name!r}: {one.failure.error}" for one in pictures if one.failure is not None]
-    return RunInputs(tuple(records), ImageBatch(tuple(pictures)), tuple(unread))
+    return RunInputs(tuple(records), ImageBatch(tuple(pictures)), tuple(unread), parent)
 
 
 def _role(argument: str, bound: BoundCall) -> InputRole | None:

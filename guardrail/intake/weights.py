@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import threading
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -26,6 +27,7 @@ __all__ = [
     "forget_adapters",
     "has_changed_since_first",
     "kept_weights",
+    "named_digest",
     "own_tensors",
     "unnamed_digest",
 ]
@@ -135,6 +137,20 @@ _kept: weakref.WeakKeyDictionary[torch.nn.Module, dict[str, KeptWeights]] = weak
 _kept_lock = threading.Lock()
 
 
+def _forget_unfinished() -> None:
+    """In a forked process: threads are gone, so what they were making is made again, and nobody holds a lock."""
+    global _kept_lock
+    _kept_lock = threading.Lock()
+    for kept in [one for mine in _kept.values() for one in mine.values()]:
+        kept.lock = threading.Lock()
+        if kept.digest is not None and not kept.digest.done():
+            kept.digest = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_unfinished)
+
+
 def own_tensors(module: torch.nn.Module) -> tuple[tuple[tuple[str, torch.Tensor], ...], _Places]:
     """A model's own weights by name, and where they hang; those of adapters that lie over it are left out.
 
@@ -176,7 +192,7 @@ def digest_of_module(module: torch.nn.Module) -> Future[str]:
         The digest, or the error that says why there is none. Above 64 MiB it is made in the background: not done yet
         at the first call of a large model, and known from then on until the weights change.
     """
-    return _digest_of(lambda: kept_weights(module), _named_digest, _AT_ONCE_BYTES)
+    return _digest_of(lambda: kept_weights(module), named_digest, _AT_ONCE_BYTES)
 
 
 def has_changed_since_first(module: torch.nn.Module) -> bool:
@@ -304,7 +320,8 @@ def _versions_of(tensors: tuple[tuple[str, torch.Tensor], ...]) -> list[int]:
         return []
 
 
-def _named_digest(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
+def named_digest(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
+    """The sha256 over names, types, shapes and bytes of tensors, as they come."""
     digest = hashlib.sha256()
     for name, tensor in tensors:
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}:".encode())

@@ -1,35 +1,28 @@
-"""The ledger, one row for every verdict and release, each with the digest of the row before it; and the review queue.
+"""The ledger, one row for every verdict and every step of a release; and the review queue."""
 
-Row n's digest is sha256 over the digest of row n - 1 and the canonical JSON (RFC 8785) of row n's content, so a row
-that was edited, removed or put in breaks the chain from there on. (Rows cut off at the end leave no trace in the chain
-itself: compare `tip` with one noted elsewhere.)
-"""
-
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-import rfc8785
-from sqlalchemy import JSON, Engine, ForeignKey, LargeBinary, String, create_engine, event, func, select
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy import func, select
 
-from guardrail.errors import LedgerBroken, MemoryUnwritable
-from guardrail.records import GenerationContext, Release, RemedyTried, Verdict
+from guardrail.carriers import OutputPrints
+from guardrail.errors import MemoryUnwritable
+from guardrail.memory.appending import LedgerRow, append, row_of
+from guardrail.memory.checking import LedgerTip, check_ledger
+from guardrail.memory.database import Database
+from guardrail.memory.erasing import erase_rows
+from guardrail.memory.finding import size_of
+from guardrail.memory.notes import Checkpoint
+from guardrail.memory.proving import find_rows, origin_of, prove_row, roots_of
+from guardrail.memory.releases import Reconciled, Releases
+from guardrail.memory.tables import Case, Print, StoredRow, Unfinished
+from guardrail.memory.writers import writers_of
+from guardrail.records import GenerationContext, InclusionProof, Release, ReleaseIntent, RemedyTried, Verdict
 
-__all__ = ["Case", "Held", "LedgerRow", "Memory"]
+__all__ = ["Held", "LedgerCounts", "Memory"]
 
-_NO_ROW_BEFORE = "0" * 64
-_APPEND_TRIES = 20  # two writers that meet on a server without row locks: the later one tries again
-_SQLITE_WAIT_S = 30
 _ROWS_AT_A_TIME = 1000
-_BEFORE_ANY_ROW = -(2**63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,60 +33,35 @@ class Held:
     png: bytes | None = None
 
 
-class _Base(DeclarativeBase):
-    pass
+class LedgerCounts(NamedTuple):
+    """How much a ledger holds: rows, those that were erased, cases that wait, unfinished releases, prints."""
 
-
-class LedgerRow(_Base):
-    """One row of the ledger."""
-
-    __tablename__ = "ledger"
-
-    sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    kind: Mapped[str] = mapped_column(String(16))
-    content: Mapped[dict[str, Any]] = mapped_column(JSON)
-    previous_sha256: Mapped[str] = mapped_column(String(64), unique=True)
-    row_sha256: Mapped[str] = mapped_column(String(64), unique=True)
-
-
-class Case(_Base):
-    """One flagged image that waits for a person."""
-
-    __tablename__ = "cases"
-
-    case_id: Mapped[int] = mapped_column(primary_key=True)
-    verdict_id: Mapped[str] = mapped_column(String(32), unique=True)
-    sequence: Mapped[int] = mapped_column(ForeignKey("ledger.sequence"))
-    opened_at: Mapped[str] = mapped_column(String(40))
-    state: Mapped[str] = mapped_column(String(16), default="open", index=True)
-    png: Mapped[bytes] = mapped_column(LargeBinary)
-    context: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    rows: int
+    erased: int
+    open_cases: int
+    unfinished: int
+    prints: int
 
 
 class Memory:
-    """Ledger and queue in one database.
+    """Ledger and queue in one database; usable in threads, and in a process that was forked.
 
     Args:
         url: an SQLAlchemy URL; a SQLite file and its folder are made when missing, for their owner alone.
         must_exist: whether a missing SQLite file is an error instead: to look at a ledger, none is made.
 
     Raises:
-        MemoryUnwritable: the database cannot be opened or made.
+        MemoryUnwritable: the database cannot be opened or made, or is of a format that is not known.
+        LedgerBroken: the ledger is of format 1, to be carried over, and does not hold.
     """
 
     def __init__(self, url: str, *, must_exist: bool = False) -> None:
-        self.url = make_url(url).render_as_string(hide_password=True)
-        with self._writable():
-            self._engine = _open(url, must_exist=must_exist)
-            self._writer = self._engine.execution_options(guardrail_writes=True)
-            _Base.metadata.create_all(self._writer)
+        self._database = Database(url, must_exist=must_exist)
+        self._writers = writers_of(self._database)
+        self._releases = Releases(self._database, self._writers)
+        self.url = self._database.shown
 
-    @contextmanager
-    def _writable(self) -> Iterator[None]:
-        try:
-            yield
-        except (SQLAlchemyError, OSError) as error:
-            raise MemoryUnwritable(self.url, str(getattr(error, "orig", None) or error)) from error
+    # --- verdicts ----------------------------------------------------------------------------------------
 
     def record_verdicts(self, judged: Sequence[Held], context: GenerationContext | None) -> None:
         """Append one row for each verdict, and open a case for each flagged image; all of them or none.
@@ -104,33 +72,17 @@ class Memory:
             MemoryUnwritable: nothing was written.
         """
         run = context.without_prompts().model_dump(mode="json") if context else None
-        contents = [{"verdict": held.verdict.model_dump(mode="json"), "context": run} for held in judged]
-        cases = [(at, held) for at, held in enumerate(judged) if held.png is not None]
         whole = context.model_dump(mode="json") if context else None
-
-        def also(session: Session, sequences: Sequence[int]) -> None:
-            for at, held in cases:
-                opened = held.verdict.at.isoformat()
-                verdict_id = held.verdict.verdict_id
-                case = Case(
-                    verdict_id=verdict_id, sequence=sequences[at], opened_at=opened, png=held.png, context=whole
+        contents = [{"verdict": held.verdict.model_dump(mode="json"), "context": run} for held in judged]
+        with self._database.writing() as (session, state):
+            sequences = append(session, state, "verdict", contents)
+            for held, sequence in zip(judged, sequences, strict=True):
+                if held.png is None:
+                    continue
+                verdict_id, opened = held.verdict.verdict_id, held.verdict.at.isoformat()
+                session.add(
+                    Case(verdict_id=verdict_id, sequence=sequence, opened_at=opened, png=held.png, context=whole)
                 )
-                session.add(case)
-
-        self._append("verdict", contents, also)
-
-    def record_release(self, release: Release) -> None:
-        """Append the row of a signed file that is about to leave.
-
-        Raises:
-            MemoryUnwritable: nothing was written.
-        """
-        self._append("release", [{"release": release.model_dump(mode="json")}])
-
-    def record_withdrawal(self, verdict_id: str, reason: str) -> None:
-        """Append the row of a release that did not happen after all."""
-        at = datetime.now(UTC).isoformat()
-        self._append("withdrawal", [{"verdict_id": verdict_id, "reason": reason, "at": at}])
 
     def record_remedies(self, tried: Sequence[RemedyTried], run_id: str) -> None:
         """Append one row for each remedy that was tried on a run, or did not fit.
@@ -139,133 +91,207 @@ class Memory:
             MemoryUnwritable: nothing was written.
         """
         if tried:
-            self._append("remedy", [{"run_id": run_id, "remedy": one.model_dump(mode="json")} for one in tried])
+            contents = [{"run_id": run_id, "remedy": one.model_dump(mode="json")} for one in tried]
+            with self._database.writing() as (session, state):
+                append(session, state, "remedy", contents)
 
-    def _append(
-        self,
-        kind: Literal["verdict", "release", "withdrawal", "remedy"],
-        contents: Sequence[dict[str, Any]],
-        also: Any = None,
-    ) -> None:
-        with self._writable():
-            for attempt in range(1, _APPEND_TRIES + 1):
-                try:
-                    with Session(self._writer) as session, session.begin():
-                        sequences = _append_rows(session, kind, contents)
-                        session.flush()
-                        if also is not None:
-                            also(session, sequences)
-                except IntegrityError:
-                    if attempt == _APPEND_TRIES:
-                        raise
-                else:
-                    return
+    def open_cases(self) -> tuple[Case, ...]:
+        """Cases that wait for a person, oldest first.
+
+        Raises:
+            MemoryUnwritable: they cannot be read.
+        """
+        with self._database.reading() as session:
+            try:
+                cases = tuple(session.scalars(select(Case).where(Case.state == "open").order_by(Case.case_id)))
+            except (TypeError, ValueError, RecursionError) as error:
+                raise MemoryUnwritable(self.url, f"found a case that is no JSON ({error})") from error
+            session.expunge_all()
+            return cases
+
+    # --- releases ----------------------------------------------------------------------------------------
+
+    def record_intent(self, intent: ReleaseIntent) -> None:
+        """Append the row of an image that is about to be signed, and note that it is unfinished.
+
+        Raises:
+            MemoryUnwritable: nothing was written.
+        """
+        self._releases.intend(intent)
+
+    def record_release(self, release: Release, prints: OutputPrints | None = None) -> None:
+        """Append the row of a signed file that is about to get its place, and keep its prints; both or neither.
+
+        Raises:
+            MemoryUnwritable: nothing was written; or its intent is not open.
+        """
+        self._releases.commit(release, prints)
+
+    def record_done(self, intent_id: str) -> None:
+        """Note that the file of a recorded release is in place: it is unfinished no more.
+
+        Raises:
+            MemoryUnwritable: nothing was written; or there is no such release.
+        """
+        self._releases.done(intent_id)
+
+    def record_withdrawal(self, verdict_id: str, reason: str, intent_id: str | None = None) -> None:
+        """Append the row of a release that did not happen after all; its prints are deleted.
+
+        Raises:
+            MemoryUnwritable: nothing was written.
+        """
+        self._releases.withdraw(verdict_id, reason, intent_id)
+
+    def reconcile(self) -> tuple[Reconciled, ...]:
+        """Finish what processes that are gone left unfinished; what those that live are at is let alone.
+
+        An intent without a release gets a row that it did not happen, and its part of a file is deleted. A release
+        whose file is in place, with the digest that the ledger names, stands; any other gets a row that it did not
+        happen. Where a note names no writer, or no intent of the ledger, nothing is touched, and it is logged.
+
+        Raises:
+            LedgerBroken: the row of such an intent was edited; nothing was written.
+            MemoryUnwritable: nothing was written.
+        """
+        return self._releases.reconcile()
+
+    def releases_by_manifest(self, manifest_id: str) -> tuple[Release, ...]:
+        """The releases with a manifest that stand: neither withdrawn nor erased; none where it is not ours.
+
+        Raises:
+            MemoryUnwritable: the ledger cannot be read.
+            LedgerBroken: such a row was edited.
+        """
+        return self._releases.by_manifest(manifest_id)
+
+    def fate_of(self, manifest_id: str) -> Literal["released", "withdrawn", "erased", "unknown"]:
+        """What the ledger says of a manifest: that its file left, did not leave, was erased from it, or nothing.
+
+        Raises:
+            MemoryUnwritable: the ledger cannot be read.
+            LedgerBroken: such a row was edited.
+        """
+        return self._releases.fate(manifest_id)
+
+    def released_prints(self) -> Iterator[tuple[Release, OutputPrints]]:
+        """Every release that stands and of which prints are kept, oldest first.
+
+        Raises:
+            MemoryUnwritable: the ledger cannot be read.
+            LedgerBroken: a release or its prints were edited.
+        """
+        return self._releases.printed()
+
+    # --- the ledger itself -------------------------------------------------------------------------------
 
     def rows(self) -> Iterator[LedgerRow]:
-        """Every row, oldest first."""
-        after = _BEFORE_ANY_ROW
+        """Every row of the tree, oldest first; rows beside it are for `verify` to find."""
+        after = 0
         while rows := self._rows_after(after):
             yield from rows
             after = rows[-1].sequence
 
     def _rows_after(self, sequence: int) -> list[LedgerRow]:
         """The next rows, read in a transaction of their own, so that no reader holds up a writer."""
-        query = (
-            select(LedgerRow).where(LedgerRow.sequence > sequence).order_by(LedgerRow.sequence).limit(_ROWS_AT_A_TIME)
-        )
-        with self._writable(), Session(self._engine) as session:
-            rows = list(session.scalars(query))
-            session.expunge_all()
-        return rows
+        with self._database.reading() as session:
+            of_tree = StoredRow.sequence.between(sequence + 1, size_of(session))
+            query = select(StoredRow).where(of_tree).order_by(StoredRow.sequence).limit(_ROWS_AT_A_TIME)
+            return [row_of(stored) for stored in session.scalars(query)]
 
-    def verify(self) -> tuple[int, str]:
-        """Check the whole chain.
+    def verify(
+        self,
+        checkpoints: Sequence[Checkpoint] = (),
+        *,
+        deep: bool = False,
+        told: Callable[[int, int], None] | None = None,
+    ) -> LedgerTip:
+        """Check every row, the tree over them, and what queue and releases say of rows.
+
+        Args:
+            checkpoints: of this ledger, whose signatures were checked: rows that they count must all be there.
+            deep: read every row's content again, too, and all prints; takes ten times as long.
+            told: called with how many rows are checked, and how many there are.
 
         Returns:
-            The number of rows, and the digest of the last one (the tip).
+            The number of rows, and the root of the tree over them as hex.
 
         Raises:
             LedgerBroken: naming the first row that does not hold.
+            LedgerProofInvalid: a checkpoint is another ledger's, or contradicts another one.
+            MemoryUnwritable: the ledger cannot be read.
         """
-        previous, count = _NO_ROW_BEFORE, 0
-        rows = self.rows()
-        while row := _next_row(rows, count):
-            count += 1
-            if row.sequence != count or row.previous_sha256 != previous:
-                raise LedgerBroken(row.sequence, "a row out of order", f"row {count} after {previous[:12]}")
-            digest = _digest(previous, row.kind, row.content)
-            if digest != row.row_sha256:
-                raise LedgerBroken(row.sequence, f"content of digest {digest[:12]}", f"digest {row.row_sha256[:12]}")
-            previous = digest
-        return count, previous
+        return check_ledger(self._database, roots_of(checkpoints, self.origin), deep=deep, told=told)
 
-    def open_cases(self) -> tuple[Case, ...]:
-        """Cases that wait for a person, oldest first."""
-        with self._writable(), Session(self._engine) as session:
-            cases = tuple(session.scalars(select(Case).where(Case.state == "open").order_by(Case.case_id)))
-            session.expunge_all()
-            return cases
+    @property
+    def origin(self) -> str:
+        """The name under which its checkpoints are signed; no two ledgers have the same."""
+        return origin_of(self._database)
+
+    def find(self, wanted: str) -> tuple[LedgerRow, ...]:
+        """The rows that a number, or the id of a verdict, a manifest or an intent, stands for, oldest first.
+
+        Raises:
+            LedgerRowMissing: there is none.
+            LedgerBroken: such a row was edited.
+            MemoryUnwritable: the ledger cannot be read.
+        """
+        return find_rows(self._database, wanted)
+
+    def prove(self, row: LedgerRow, checkpoint: Checkpoint, note: str) -> InclusionProof:
+        """That a row is in the ledger which a checkpoint describes.
+
+        Args:
+            row: which row.
+            checkpoint: of the ledger as it is, or was when it had the row.
+            note: the same, signed.
+
+        Raises:
+            LedgerBroken: the ledger does not lead to the checkpoint's root.
+            LedgerRowMissing: the checkpoint is older than the row.
+            MemoryUnwritable: the ledger cannot be read.
+        """
+        return prove_row(self._database, row, checkpoint, note)
+
+    def erase(self, verdict_id: str, reason: str) -> tuple[int, ...]:
+        """Erase the content of all rows about one image, its case with picture and prompts, and its prints.
+
+        The rows' hashes stay, so that the ledger goes on to hold, and a row is appended that says what was erased.
+
+        Args:
+            verdict_id: of the verdict on it, as it was generated or as it left.
+            reason: kept in the ledger; it should name nobody.
+
+        Returns:
+            The numbers of the erased rows.
+
+        Raises:
+            LedgerRowMissing: no row is about it, or all of them are erased already.
+            LedgerBroken: a row about it was edited.
+            MemoryUnwritable: nothing was erased; or it is being released right now.
+        """
+        return erase_rows(self._database, verdict_id, reason)
+
+    def counts(self) -> LedgerCounts:
+        """How much there is.
+
+        Raises:
+            MemoryUnwritable: the ledger cannot be read.
+        """
+        with self._database.reading() as session:
+
+            def count(*what: Any) -> int:
+                return session.scalar(select(func.count()).select_from(what[0]).where(*what[1:])) or 0
+
+            return LedgerCounts(
+                rows=count(StoredRow),
+                erased=count(StoredRow, StoredRow.leaf.is_(None)),
+                open_cases=count(Case, Case.state == "open"),
+                unfinished=count(Unfinished),
+                prints=count(Print),
+            )
 
     def close(self) -> None:
-        """Give the database connections back."""
-        self._engine.dispose()
-
-
-def _next_row(rows: Iterator[LedgerRow], count: int) -> LedgerRow | None:
-    """The next row; one whose content is no JSON any more breaks the chain."""
-    try:
-        row = next(rows, None)
-        if row is not None:
-            rfc8785.dumps(row.content)
-    except (ValueError, TypeError) as error:
-        raise LedgerBroken(count + 1, f"content that cannot be read ({error})", "canonical JSON") from error
-    return row
-
-
-def _append_rows(session: Session, kind: str, contents: Sequence[dict[str, Any]]) -> list[int]:
-    last = session.scalar(select(func.max(LedgerRow.sequence))) or 0
-    tip = session.get(LedgerRow, last)
-    previous = tip.row_sha256 if tip else _NO_ROW_BEFORE
-    sequences = []
-    for sequence, content in enumerate(contents, start=last + 1):
-        digest = _digest(previous, kind, content)
-        row = LedgerRow(sequence=sequence, kind=kind, content=content, previous_sha256=previous, row_sha256=digest)
-        session.add(row)
-        sequences.append(sequence)
-        previous = digest
-    return sequences
-
-
-def _digest(previous: str, kind: str, content: dict[str, Any]) -> str:
-    stored = json.loads(json.dumps(content))  # as the database gives it back
-    return hashlib.sha256(bytes.fromhex(previous) + rfc8785.dumps({"kind": kind, "content": stored})).hexdigest()
-
-
-def _open(url: str, *, must_exist: bool) -> Engine:
-    """An engine; for SQLite with writers that wait for one another, and readers that hold up nobody."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed)
-    if parsed.database and parsed.database != ":memory:":
-        _make_private(Path(parsed.database), must_exist=must_exist)
-    engine = create_engine(parsed, connect_args={"timeout": _SQLITE_WAIT_S})
-
-    @event.listens_for(engine, "connect")
-    def _hand_over_transactions(connection: Any, _: Any) -> None:
-        connection.isolation_level = None
-
-    @event.listens_for(engine, "begin")
-    def _take_the_write_lock(connection: Any) -> None:
-        writes = connection.get_execution_options().get("guardrail_writes")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
-
-
-def _make_private(path: Path, *, must_exist: bool) -> None:
-    """Make the file and its folder, readable for their owner alone: prompts and held pictures lie there."""
-    if must_exist and not path.is_file():
-        raise FileNotFoundError(f"there is no ledger at {str(path)!r}")
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not path.exists():
-        path.touch(mode=0o600)
+        """Give the database connections and the writer's lock back."""
+        self._writers.close()
+        self._database.close()

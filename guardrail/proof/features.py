@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -77,3 +78,16 @@ def features_of(pixels: NDArray[np.uint8]) -> Features:
     points = np.array([one.pt for one in found], np.float32).reshape(-1, 2)
     descriptors = np.zeros((0, _CELLS * _CELLS * _DIRECTIONS), np.uint8) if rows is None else rows.astype(np.uint8)
     return Features(points, descriptors, grey.shape[1], grey.shape[0])
+
+
+_threads = [cv2.getNumThreads()]  # of OpenCV, as they were before a fork
+
+
+def _stop_threads() -> None:
+    """OpenCV's threads do not live on in a forked process, which would wait for them for ever."""
+    _threads[0] = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_stop_threads, after_in_parent=lambda: cv2.setNumThreads(_threads[0]))

@@ -20,12 +20,25 @@ from guardrail.records.evidence import (
     Unproved,
 )
 from guardrail.records.index import EmbedderSpec, IndexChange, IndexHeader, Neighbour, Normalisation, Sampling, tiles_of
+from guardrail.records.keys import CertificateFacts, KeysReport
+from guardrail.records.ledger import InclusionProof
 from guardrail.records.limits import BitsLimit, CountLimit, Decision, Limits, Signal, SimilarityLimit
 from guardrail.records.privacy import PrivacyAudit, PrivacyClaim, PrivacyStatement
+from guardrail.records.release import ImageMime, Release, ReleaseIntent, Watermark, WatermarkFound
 from guardrail.records.remedy import RemedyName, RemedyTried
-from guardrail.records.run import Adapter, AdapterKind, GenerationContext, GeneratorState, InputPicture, InputRole
+from guardrail.records.run import (
+    Adapter,
+    AdapterKind,
+    GenerationContext,
+    GeneratorState,
+    InputPicture,
+    InputRole,
+    ModelFiles,
+    ModelSignature,
+)
 from guardrail.records.signs import SignCalibration, SignLimits
-from guardrail.records.verdict import Credit, Release, Timings, Verdict, VerifyOutcome, VerifyReport
+from guardrail.records.verdict import Credit, Timings, Verdict
+from guardrail.records.verify import LayerFinding, VerifyLayer, VerifyOutcome, VerifyReport
 from guardrail.records.works import Disposition, Work
 
 __all__ = [
@@ -39,6 +52,7 @@ __all__ = [
     "Background",
     "BitsLimit",
     "Calibration",
+    "CertificateFacts",
     "CheckFailed",
     "CopyMatch",
     "CountLimit",
@@ -55,15 +69,21 @@ __all__ = [
     "GeneratorState",
     "GeometryMatch",
     "HashMatch",
+    "ImageMime",
+    "InclusionProof",
     "IndexChange",
     "IndexHeader",
     "InputMatch",
     "InputPicture",
     "InputRole",
+    "KeysReport",
+    "LayerFinding",
     "Limits",
     "MatchEvidence",
     "Measured",
     "MemorisationSign",
+    "ModelFiles",
+    "ModelSignature",
     "Neighbour",
     "Normalisation",
     "PixelMatch",
@@ -74,6 +94,7 @@ __all__ = [
     "Record",
     "Region",
     "Release",
+    "ReleaseIntent",
     "RemedyName",
     "RemedyTried",
     "RunEvidence",
@@ -88,9 +109,12 @@ __all__ = [
     "Timings",
     "Unproved",
     "Verdict",
+    "VerifyLayer",
     "VerifyOutcome",
     "VerifyReport",
     "View",
+    "Watermark",
+    "WatermarkFound",
     "Work",
     "tiles_of",
 ]

@@ -15,6 +15,8 @@ __all__ = [
     "GeneratorState",
     "InputPicture",
     "InputRole",
+    "ModelFiles",
+    "ModelSignature",
 ]
 
 AdapterKind = Literal["lora", "ip_adapter", "textual_inversion", "controlnet"]
@@ -62,6 +64,30 @@ class GeneratorState(Record):
     is_global: bool = False
 
 
+class ModelFiles(Record):
+    """Whether the weights that ran are those in the safetensors files that they were loaded from.
+
+    `sha256` are the digests of these files, by part and shard, as hubs list them. `modified`: what ran is not in any of
+    the files beside it, as after fusing an adapter or training. `unknown` comes with the reason.
+    """
+
+    state: Literal["as_in_files", "modified", "unknown"]
+    sha256: tuple[Sha256, ...] = ()
+    reason: str = ""
+
+
+class ModelSignature(Record):
+    """What the check of a model's signature found, where the settings ask for one.
+
+    `verified`: the files in the model's folder are those that `signed_by` signed, and the weights that ran are those in
+    the files. Everything else is `failed`, with the reason.
+    """
+
+    outcome: Literal["verified", "failed"]
+    signed_by: str = ""
+    reason: str = ""
+
+
 class GenerationContext(Record):
     """How a model was run. `unread` names every field that could not be read, with the reason: nothing is guessed."""
 
@@ -72,6 +98,8 @@ class GenerationContext(Record):
     model_id: str | None = None
     model_revision: str | None = None
     weights_sha256: Sha256 | None = None
+    model_files: ModelFiles | None = None
+    model_signature: ModelSignature | None = None
     scheduler: str | None = None
     scheduler_config_sha256: Sha256 | None = None
     adapters: tuple[Adapter, ...] = ()

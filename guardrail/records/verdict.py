@@ -1,6 +1,5 @@
 """The verdict, and what follows from it."""
 
-from enum import StrEnum
 from typing import Literal
 from uuid import uuid4
 
@@ -11,14 +10,7 @@ from guardrail.records.evidence import Evidence
 from guardrail.records.index import Neighbour
 from guardrail.records.limits import Decision
 
-__all__ = [
-    "Credit",
-    "Release",
-    "Timings",
-    "Verdict",
-    "VerifyOutcome",
-    "VerifyReport",
-]
+__all__ = ["Credit", "Timings", "Verdict"]
 
 
 class Credit(Record):
@@ -45,7 +37,8 @@ class Verdict(Record):
 
     `input_repeated` names the user's own input that the image repeats where that input itself is a copy of the works
     that decided: not memorisation, and no retry can help. `adapter_snapshots` are those of the indexes of active
-    adapters, by the adapter's name, that were searched besides the index of `index_snapshot`.
+    adapters, by the adapter's name, that were searched besides the index of `index_snapshot`. `earlier_verdict_id` is
+    the verdict on the image as it was generated, where this one is on the image as it leaves, marked or compressed.
     """
 
     schema_version: Literal[1] = 1
@@ -64,39 +57,7 @@ class Verdict(Record):
     adapter_snapshots: dict[str, Sha256] = Field(default_factory=dict)
     frames: tuple[str, ...] = ()
     input_repeated: str | None = None
+    earlier_verdict_id: str | None = None
     policy_sha256: Sha256
     calibration: str
     timings: Timings | None = None
-
-
-class Release(Record):
-    """A signed file that left: where to, its bytes, and the manifest in it."""
-
-    schema_version: Literal[1] = 1
-    verdict_id: str
-    file: str
-    file_sha256: Sha256
-    manifest_id: str
-    at: AwareDatetime
-
-
-class VerifyOutcome(StrEnum):
-    """What a file's credential is to us."""
-
-    OURS = "ours"
-    TAMPERED = "tampered"
-    OTHER_SIGNER = "other_signer"
-    NO_CREDENTIAL = "no_credential"
-    EXPIRED = "expired"
-
-
-class VerifyReport(Record):
-    """What `guardrail verify` says of one file; `states` are the C2PA validation codes behind it."""
-
-    path: str
-    outcome: VerifyOutcome
-    explanation: str
-    signer: str | None = None
-    manifest_id: str | None = None
-    decision: Decision | None = None
-    states: tuple[str, ...] = ()

@@ -5,8 +5,19 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from guardrail.act import encode_png, sdk, sign
+from guardrail.act import VERDICT_LABEL, decode_image, encode_image, sdk, sign, verdict_assertion
+from guardrail.carriers import OutputPicture
 from guardrail.records import Credit, Decision, Neighbour, Signal, Verdict, Work
+
+ACTIONS = {
+    "actions": [
+        {
+            "action": "c2pa.created",
+            "digitalSourceType": "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia",
+        }
+    ],
+    "allActionsIncluded": True,
+}
 
 
 def accepted(**changes):
@@ -40,6 +51,17 @@ def noise(height=48, width=40, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
+def output_of(pixels=None, mime="image/png", **changes):
+    """What is about to be signed: a picture, encoded."""
+    content = encode_image(noise() if pixels is None else pixels, mime)
+    return OutputPicture(**{"content": content, "mime": mime, "pixels": decode_image(content, mime)} | changes)
+
+
+def why(verdict):
+    """What the shipped plugin says of a verdict."""
+    return {VERDICT_LABEL: verdict_assertion(verdict)}
+
+
 def chunks_of(png):
     """The types of a PNG's chunks, in order."""
     at, types = 8, []
@@ -52,5 +74,5 @@ def chunks_of(png):
 
 def state_of_a_fresh_signature(signing, seed):
     """Sign a picture and read it back: what c2pa says of it."""
-    signed = sign(encode_png(noise(seed=seed)), accepted(), {}, signing)
+    signed = sign(output_of(noise(seed=seed)), accepted(), {}, signing)
     return sdk.read(signed.content, "image/png", signing.anchors).state

@@ -2,9 +2,9 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from act_samples import accepted, noise
+from act_samples import accepted, output_of, why
 
-from guardrail.act import Signing, encode_png, load_signing, make_development_keys, sign
+from guardrail.act import ATTRIBUTION_LABEL, Signing, attribution_assertion, load_signing, make_development_keys, sign
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +29,9 @@ def forger(tmp_path_factory) -> Signing:
 
 @pytest.fixture(scope="session")
 def signed(signing):
-    return sign(encode_png(noise()), accepted(), {}, signing)
+    verdict = accepted()
+    said = why(verdict) | {ATTRIBUTION_LABEL: attribution_assertion(verdict)}
+    return sign(output_of(), verdict, said, signing)
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +43,7 @@ def outlived(tmp_path_factory):
         folder = tmp_path_factory.mktemp(name) / "keys"
         make_development_keys(folder, _not_after=until)
         made.append(load_signing(folder))
-    content = sign(encode_png(noise()), accepted(), {}, made[0]).content
+    verdict = accepted()
+    content = sign(output_of(), verdict, why(verdict), made[0]).content
     time.sleep(max(0.0, (until - datetime.now(UTC)).total_seconds() + 1.0))
     return content, *made

@@ -392,7 +392,7 @@ def test_only_accepted_images_are_saved_signed_and_in_the_ledger(guard, pictures
     assert [name[:11] for name in names] == ["image-0001-", "image-0003-"]
     anchors = [(world.keys / "root.pem").read_bytes()]
     assert {str(verify_file(path, anchors).outcome) for path in paths if path} == {"ours"}
-    assert [row.kind for row in guard.memory.rows()] == ["verdict"] * 4 + ["release"] * 2
+    assert [row.kind for row in guard.memory.rows()] == ["verdict"] * 4 + ["intent", "release"] * 2
 
 
 def test_saved_pixels_are_the_judged_ones_whatever_the_caller_did(guard, pictures, tmp_path):
@@ -440,7 +440,8 @@ def test_existing_file_is_not_overwritten_unless_asked(guard, pictures, tmp_path
         report.save(tmp_path / "out")
     assert path.read_bytes() == before
     report.save(tmp_path / "out", overwrite=True)
-    assert [row.kind for row in guard.memory.rows()] == ["verdict", "release", "release", "withdrawal", "release"]
+    kinds = [row.kind for row in guard.memory.rows()]
+    assert kinds == ["verdict", *["intent", "release"] * 2, "withdrawal", "intent", "release"]
 
 
 def test_saving_in_a_loop_never_meets_its_own_files(guard, pictures, tmp_path):

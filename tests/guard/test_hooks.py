@@ -2,12 +2,14 @@
 
 import json
 
+import numpy as np
 from PIL import Image
 
 from guardrail.act import load_signing
+from guardrail.carriers import Marked
 from guardrail.hookspecs import hookimpl
 from guardrail.plugins import build_plugins, open_index
-from guardrail.records import Decision, PixelMatch, Release, Verdict
+from guardrail.records import Decision, PixelMatch, Release, Verdict, Watermark, WatermarkFound
 from guardrail.testing import FakePipeline
 
 
@@ -116,3 +118,39 @@ def test_hook_output_released(make_guard, pictures, tmp_path):
     assert (
         json.loads(json.dumps(list(guard.memory.rows())[-1].content))["release"]["file_sha256"] == release.file_sha256
     )
+
+
+class _LowBits:
+    """A mark for tests: the lowest bit of every value is 1."""
+
+    def __init__(self):
+        self.given = []
+
+    @hookimpl
+    def watermark_image(self, pixels, verdict, context, settings):
+        self.given.append((pixels.shape, verdict, context, settings.watermark.name))
+        return Marked(pixels | 1, Watermark(algorithm="test.low_bits", payload="01", bits=1, bits_found=0))
+
+    @hookimpl
+    def find_watermark(self, pixels, settings):
+        self.given.append((pixels.copy(), settings.watermark.name))
+        return WatermarkFound(algorithm="test.low_bits", present=bool((pixels & 1).all()), bits=1, bits_found=1)
+
+
+def test_hook_watermark_image(make_guard, pictures, tmp_path):
+    plugin = _LowBits()
+    report = make_guard(plugin, watermark={"name": "low_bits"}).check(pictures["new"])
+    (path,) = report.save(tmp_path / "out")
+    assert plugin.given[0] == ((96, 96, 3), report.verdicts[0], None, "low_bits")
+    with Image.open(path) as image:
+        assert np.array_equal(np.asarray(image), np.asarray(pictures["new"]) | 1)
+
+
+def test_hook_find_watermark(make_guard, pictures, tmp_path):
+    plugin = _LowBits()
+    guard = make_guard(plugin, watermark={"name": "low_bits"})
+    (path,) = guard.check(pictures["new"]).save(tmp_path / "out")
+    (seen, name) = plugin.given[1]
+    assert name == "low_bits"
+    with Image.open(path) as image:
+        assert np.array_equal(np.asarray(image), seen)

@@ -12,7 +12,7 @@ def said(context):
     plugins.add_hookspecs(hookspecs)
     plugins.register(privacy_claim)
     plugins.check_pending()
-    (found,) = plugins.hook.describe_output(verdict=None, context=context)
+    (found,) = plugins.hook.describe_output(verdict=None, context=context, output=None, settings=None)
     return found
 
 

@@ -24,8 +24,8 @@ def test_same_weights_have_the_same_digest(pipe):
 
 def test_digest_is_made_once(pipe, monkeypatch):
     made = []
-    real = weights._named_digest
-    monkeypatch.setattr(weights, "_named_digest", lambda tensors: made.append(1) or real(tensors))
+    real = weights.named_digest
+    monkeypatch.setattr(weights, "named_digest", lambda tensors: made.append(1) or real(tensors))
     assert digest(pipe) == digest(pipe)
     assert made == [1]
 
@@ -73,7 +73,7 @@ def test_change_to_one_of_many_tensors_is_seen_within_a_few_calls(pipe, monkeypa
 
 def test_moved_weights_keep_their_digest(pipe, monkeypatch):
     before = digest(pipe)
-    monkeypatch.setattr(weights, "_named_digest", lambda tensors: pytest.fail("made again"))
+    monkeypatch.setattr(weights, "named_digest", lambda tensors: pytest.fail("made again"))
     for parameter in pipe.unet.parameters():
         parameter.data = parameter.data.clone()  # as moving to another device and back does
     assert digest(pipe) == before
@@ -95,9 +95,9 @@ def test_digest_does_not_depend_on_memory_layout(pipe):
 def test_large_weights_are_digested_in_the_background(pipe, monkeypatch):
     expected = digest(small_pipeline())
     may_go_on = threading.Event()
-    real = weights._named_digest
+    real = weights.named_digest
     monkeypatch.setattr(weights, "_AT_ONCE_BYTES", 0)
-    monkeypatch.setattr(weights, "_named_digest", lambda tensors: may_go_on.wait(20) and real(tensors))
+    monkeypatch.setattr(weights, "named_digest", lambda tensors: may_go_on.wait(20) and real(tensors))
     context = read_context(pipe, pipe.__call__, (), {})
     assert context.weights_sha256 is None
     assert "weights: those of unet: their digest is still being made" in context.unread
@@ -153,7 +153,7 @@ def test_weights_that_cannot_be_hashed_are_unread(pipe, monkeypatch):
     def refuse(tensors):
         raise NotImplementedError("a tensor of its own kind")
 
-    monkeypatch.setattr(weights, "_named_digest", refuse)
+    monkeypatch.setattr(weights, "named_digest", refuse)
     context = read_context(pipe, pipe.__call__, (), {})
     assert context.weights_sha256 is None
     assert "weights: those of unet: a tensor of its own kind" in context.unread

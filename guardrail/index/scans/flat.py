@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import faiss
@@ -152,3 +153,12 @@ def _padded(
     """Both with `limit` columns, filled up with none."""
     short = ((0, 0), (0, limit - near.shape[1]))
     return np.pad(near, short, constant_values=-1.0), np.pad(places, short, constant_values=-1)
+
+
+def _compute_alone() -> None:
+    """A forked process has none of its parent's threads; OpenMP would wait for them for ever."""
+    faiss.omp_set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_compute_alone)

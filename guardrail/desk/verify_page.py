@@ -1,0 +1,111 @@
+"""The page of `guardrail verify`: each picture, its outcome in plain words, every layer, and what was claimed."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+from PIL import Image
+
+from guardrail.desk.verifying import Verified
+from guardrail.errors import SettingsInvalid
+from guardrail.records import VerifyLayer, VerifyOutcome
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["write_page"]
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_SIDE_PX, _QUALITY = 320, 85  # of the pictures on the page
+_HEADINGS = {
+    VerifyOutcome.OURS: "Signed by us, and intact",
+    VerifyOutcome.TAMPERED: "Changed after it was signed",
+    VerifyOutcome.OTHER_SIGNER: "Signed by somebody else",
+    VerifyOutcome.NO_CREDENTIAL: "It carries no credential",
+    VerifyOutcome.EXPIRED: "Signed by us; the certificate has expired since",
+}
+_UNREADABLE = "It could not be read"
+_A_FILE = "released as"  # the fact that is a path, maybe with blanks
+_FOLDERS = re.compile(  # up to the last name of an absolute path, quoted or up to a blank; web addresses stay
+    r"""(?P<quote>['"])(?:[\w+]+:/{2,})?(?:[A-Za-z]:)?[/\\](?:[^'"\n]*[/\\])?(?=[^/\\'"\n]*(?P=quote))"""
+    r"""|(?<![\w:/.\\])(?:sqlite:/{2,}|(?:[A-Za-z]:)?[/\\])(?:[^\s'"/\\]+[/\\])*(?=[^\s'"/\\])"""
+)
+_WORDS = {
+    "holds": "holds",
+    "fails": "fails",
+    "absent": "not there",
+    "not_asked": "not asked",
+    "unavailable": "could not be asked",
+}
+
+
+def write_page(found: Sequence[Verified], path: Path) -> Path:
+    """Write what was found as one file that needs nothing else and fetches nothing; returns its path.
+
+    Raises:
+        SettingsInvalid: the file cannot be written.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    cards = [_card(one) for one in found]
+    page = environment.get_template("verify.html").render(
+        cards=cards,
+        counts=Counter(card["outcome"].replace("_", " ") for card in cards).most_common(),
+        at=datetime.now(UTC),
+    )
+    try:
+        path.write_text(page.encode("utf-8", "replace").decode(), encoding="utf-8")
+    except OSError as error:
+        raise SettingsInvalid("--html", f"{str(path)!r}, which cannot be written: {error}") from error
+    return path
+
+
+def _card(one: Verified) -> dict[str, Any]:
+    report, said = one.report, partial(_shown, of=one)
+    return {
+        "name": said(one.path.name or "a folder"),
+        "picture": None if one.pixels is None else _picture(one.pixels),
+        "outcome": "unreadable" if report is None else str(report.outcome),
+        "heading": _UNREADABLE if report is None else _HEADINGS[report.outcome],
+        "explanation": said(one.unreadable if report is None else report.explanation),
+        "signer": None if report is None or report.signer is None else said(report.signer),
+        "claims": {} if report is None else {said(name): said(told) for name, told in report.claims.items()},
+        "layers": [] if report is None else [_layer(layer, said) for layer in report.layers],
+        "states": () if report is None else tuple(map(said, report.states)),
+    }
+
+
+def _layer(layer: VerifyLayer, said: Callable[[str], str]) -> tuple[VerifyLayer, str]:
+    """A layer and its finding in words."""
+    facts = {
+        said(name): said(re.split(r"[/\\]", told)[-1] if name == _A_FILE else told)
+        for name, told in layer.facts.items()
+    }
+    shown = layer.model_copy(update={"explanation": said(layer.explanation), "facts": facts})
+    return shown, _WORDS[layer.finding]
+
+
+def _shown(text: str, of: Verified) -> str:
+    """Text as a page that leaves the house may show it: no folder of this machine, and no letter that steers."""
+    text = text.replace(str(of.path), of.path.name).replace(repr(str(of.path))[1:-1], of.path.name)
+    text = _FOLDERS.sub(lambda folders: folders["quote"] or "", text)
+    return "".join(letter if letter.isprintable() or letter == "\n" else "\ufffd" for letter in text)
+
+
+def _picture(pixels: NDArray[np.uint8]) -> str:
+    """The picture, small, as an address that holds it: encoded anew, so that nothing of the file comes along."""
+    image, file = Image.fromarray(pixels), io.BytesIO()
+    image.thumbnail((_SIDE_PX, _SIDE_PX), Image.Resampling.LANCZOS)
+    image.save(file, "JPEG", quality=_QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
