@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from guardrail import errors, hookspecs
@@ -54,6 +54,12 @@ def _default_of(name: str, field: FieldInfo) -> str:
     if isinstance(field.default, BaseModel):
         return "see below"
     default = getattr(field.default, "value", field.default)
+    if isinstance(default, SecretStr):
+        default = default.get_secret_value()
+    if isinstance(default, dict):
+        default = {
+            key: one.model_dump(mode="json") if isinstance(one, BaseModel) else one for key, one in default.items()
+        }
     return "none" if default is None else f"`{json.dumps(default)}`"
 
 
@@ -103,7 +109,7 @@ def _shipped_plugins(hook: str) -> tuple[str, ...]:
 def _on_error(hook: str) -> str:
     if hook.startswith("register_"):
         return "stops the build"
-    if hook in {"verdict_reached", "output_released"}:
+    if hook in {"verdict_reached", "output_released", "review_recorded"}:
         return "is logged"
     return (
         "becomes evidence"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Limits,
         Neighbour,
         Region,
+        ReviewDecision,
         Verdict,
         View,
         Watermark,
@@ -126,11 +127,13 @@ class RunFacts:
         known: the pictures that it was given, fingerprinted and searched for (`judge.KnownInputs`); None without any.
         evidence: by picture name, what was found while it ran.
         earlier: by picture name, the id of the verdict on it as it was generated, where it is judged as it leaves.
+        reviewed: whether a person has decided that they may leave: no case is opened for them.
     """
 
     known: Any = None
     evidence: Mapping[str, tuple[Evidence, ...]] = field(default_factory=dict)
     earlier: Mapping[str, str] = field(default_factory=dict)
+    reviewed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +239,7 @@ class OutputPicture:
         watermark: the mark in it, if any.
         parent: the file that it was made from, where that has credentials.
         limits: those it was judged by, to be told beside the nearest works; None: they are not told.
+        review: the decision of the person who released it; None where none was asked.
     """
 
     content: bytes
@@ -244,6 +248,7 @@ class OutputPicture:
     watermark: Watermark | None = None
     parent: ParentFile | None = None
     limits: Limits | None = None
+    review: ReviewDecision | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -353,7 +353,7 @@ class PromptUnproved(GuardrailError, ValueError):
     """A file by which no prompt can be proved or disproved. Args: file, found."""
 
     message = "prompt of {0!r}: found {1}, expected an intact file that we signed with digests of its prompts; \
-take the file as it was released"
+take the file as it was released by a guarded pipeline: what `guardrail check` signed had no prompt to keep"
 
 
 class ReleaseFailed(GuardrailError, RuntimeError):

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import torch
 from PIL import Image
 
 from guardrail import act, intake, judge
@@ -25,9 +26,9 @@ from guardrail.fingerprint import HASHES, Fingerprinter, query_looks, resolve_de
 from guardrail.judging import JudgedBatch
 from guardrail.memory import Held, Memory
 from guardrail.recognising import Recognising
-from guardrail.records import Decision, GenerationContext, Neighbour, Signal, Verdict
+from guardrail.records import Decision, GenerationContext, Neighbour, ReviewDecision, Signal, Verdict
 from guardrail.releasing import Releasing
-from guardrail.report import Report, require_names
+from guardrail.report import Accepted, Report, require_names
 from guardrail.running import GuardedRun
 from guardrail.searching import Indexes, clip_prints, search_all
 from guardrail.settings import Settings
@@ -73,7 +74,8 @@ class Guard:
         self.fingerprint = _fingerprinter(self.plugins, self.settings, self.index)
         shipped = self.index.header.limits
         self.limits = shipped.overridden(self.settings.limits) if self.settings.limits else shipped
-        self.memory = Memory(self.settings.memory_url)
+        desk = self.settings.desk
+        self.memory = Memory(self.settings.memory_url, pictures=self.settings.pictures_place, desk=desk)
         self.memory.reconcile()
         recognising = Recognising(
             self.memory,
@@ -220,7 +222,8 @@ class Guard:
         """
         otherwise = [picture.seen_otherwise() for picture in batch.pictures]
         every = ImageBatch(batch.pictures + sum(otherwise, ()))
-        verdicts = JudgedBatch(self, every, context, facts or RunFacts()).verdicts()
+        judged = JudgedBatch(self, every, context, facts or RunFacts())
+        verdicts = judged.verdicts()
         rest = iter(verdicts[len(batch) :])
         for at, pictures in enumerate(otherwise):
             for _ in pictures:
@@ -230,7 +233,7 @@ class Guard:
             verdict.model_copy(update={"earlier_verdict_id": earlier.get(verdict.image)})
             for verdict in verdicts[: len(batch)]
         ]
-        self._remember(batch, verdicts, context)
+        self._remember(judged, verdicts, opens_cases=not (facts and facts.reviewed))
         return tuple(verdicts)
 
     def look_up(self, batch: ImageBatch) -> tuple[tuple[Neighbour, ...], ...]:
@@ -271,15 +274,18 @@ class Guard:
         by_copy = self.index.header.normalisation is None
         return judge.known_inputs(inputs.records, prints, near, self.limits, by_copy=by_copy)
 
-    def _remember(self, batch: ImageBatch, verdicts: Sequence[Verdict], context: GenerationContext | None) -> None:
+    def _remember(self, judged: JudgedBatch, verdicts: Sequence[Verdict], *, opens_cases: bool) -> None:
+        """Enter verdicts, the first of a batch in its order, and open a case for each flagged image."""
         held = []
-        for picture, verdict in zip(batch.pictures, verdicts, strict=True):
-            shown = picture.pixels if verdict.decision is Decision.FLAG else None
-            held.append(Held(verdict, act.encode_png(shown) if shown is not None else None))
+        for row, verdict in enumerate(verdicts):
+            shown = judged.batch.pictures[row].pixels if opens_cases and verdict.decision is Decision.FLAG else None
+            png = act.encode_png(shown) if shown is not None else None
+            pdq = judged.prints.pdq[row, 0].tobytes() if shown is not None else None
+            held.append(Held(verdict, png, pdq, self.settings.organisation))
         if held:
-            self.memory.record_verdicts(held, context)
+            self.memory.record_verdicts(held, judged.context_given, limits=self.limits)
         for verdict in verdicts:
-            tools.call_observers(self.plugins, "verdict_reached", verdict=verdict, context=context)
+            tools.call_observers(self.plugins, "verdict_reached", verdict=verdict, context=judged.context_given)
 
     # --- releasing ---------------------------------------------------------------------------------------
 
@@ -310,6 +316,35 @@ class Guard:
                     raise
                 failures[at] = error
         return paths
+
+    def release_reviewed(
+        self, png: bytes, verdict: Verdict, context: GenerationContext | None, review: ReviewDecision, path: Path
+    ) -> Path:
+        """Sign and write an image that was flagged and that a person let out; it is judged once more.
+
+        The manifest says `human_validated`, and names the decision, not the person. Nothing is overwritten.
+
+        Args:
+            png: the picture as it was held: PNG of the very pixels that the verdict is on.
+            verdict: to flag.
+            context: how the model was run.
+            review: the person's decision.
+            path: where to, without ending; its folder is made.
+
+        Returns:
+            The path with the ending of the file's type.
+
+        Raises:
+            ReleaseFailed: it may not leave, is blocked by now, or could not be signed, read back or written.
+            MemoryUnwritable: the ledger could not be written.
+            KeysMissing, KeysUnusable: there is no signer.
+        """
+        signing = self.ready_to_release(path.parent)
+        pixels = torch.from_numpy(act.decode_image(png, "image/png").copy()).permute(2, 0, 1).contiguous()
+        picture = Picture(verdict.image, pixels=pixels, stands_for=verdict.frames)
+        file = path.with_name(f"{path.name}{self._releasing.ending}")
+        self._releasing.release(Accepted(picture, verdict, context, review=review), file, signing, overwrite=False)
+        return file
 
     def ready_to_release(self, folder: Path) -> act.Signing:
         """Find the signer and make the folder, before any work is done.

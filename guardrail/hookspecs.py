@@ -8,7 +8,7 @@ A plugin is a module or object with functions marked `@guardrail.hookimpl`, offe
   `find_watermark`, `describe_output`, `provide_signer`): called plugin by plugin, so that one crash loses no other
   answer. An error in the first four becomes `CheckFailed` evidence; in the others it withholds the image
   (`ReleaseFailed`).
-* observers (`verdict_reached`, `output_released`): an error is logged, the verdict stands.
+* observers (`verdict_reached`, `output_released`, `review_recorded`): an error is logged, the verdict stands.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         MatchEvidence,
         Neighbour,
         Release,
+        ReviewDecision,
         SignUnavailable,
         Unproved,
         Verdict,
@@ -179,3 +180,13 @@ def verdict_reached(verdict: Verdict, context: GenerationContext | None) -> None
 @hookspec
 def output_released(release: Release, path: Path) -> None:
     """Observe a signed file that was written, after it is in the ledger. Return nothing; an error is logged."""
+
+
+@hookspec
+def review_recorded(decision: ReviewDecision, verdict: Verdict) -> None:
+    """Observe a person's decision on a flagged image, after it is in the ledger. Return nothing; an error is logged.
+
+    Called at the desk, once for each decision, also for one that takes another back (`decision.undoes`). `verdict` is
+    the one that the case was opened for. Where the process is killed in between it is not called: programs that must
+    not miss a decision take webhooks, which are sent again.
+    """

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from guardrail.records import Evidence, GenerationContext, Limits, Neighbour, Verdict
     from guardrail.settings import Settings
 
-__all__ = ["Judge", "JudgedBatch"]
+__all__ = ["Judge", "JudgedBatch", "limits_now"]
 
 
 class Judge(Protocol):
@@ -46,7 +46,7 @@ class JudgedBatch:
     """
 
     def __init__(self, by: Judge, batch: ImageBatch, context: GenerationContext | None, facts: RunFacts) -> None:
-        self.by, self.batch, self.facts = by, batch, facts
+        self.by, self.batch, self.facts, self.context_given = by, batch, facts, context
         self.context = judge.with_adapter_facts(context, by.settings.adapters) if context is not None else None
         started = time.perf_counter()
         self.prints = by.fingerprint(batch)
@@ -54,6 +54,7 @@ class JudgedBatch:
             raise ValueError(f"{len(self.prints)} fingerprints for {len(batch)} images")
         fingerprinted = time.perf_counter()
         self.searched = by.indexes.pinned(context)  # one batch, one state
+        self.limits = limits_now(by.limits, self.searched[0].backend.header.limits, by.settings.limits)
         self.neighbours = search_all(self.searched, self.prints, by.settings.neighbours)
         self._spent_s = (fingerprinted - started, time.perf_counter() - fingerprinted)
 
@@ -78,13 +79,13 @@ class JudgedBatch:
         for searched, answers in zip(self.searched, self.neighbours, strict=True):
             yield from self._matches(picture, row, searched, answers[row])
         if self.facts.known is not None:
-            yield from judge.input_matches(self.facts.known, self.prints, row, self.by.limits)
+            yield from judge.input_matches(self.facts.known, self.prints, row, self.limits)
 
     def _matches(
         self, picture: Picture, row: int, searched: Searched, near: tuple[Neighbour, ...]
     ) -> Iterator[Evidence]:
         """Evidence from the neighbours in one index, then from every plugin that looks closer at them."""
-        found = judge.gather(picture.name, near, int(self.prints.pdq_quality[row]), self.by.limits)
+        found = judge.gather(picture.name, near, int(self.prints.pdq_quality[row]), self.limits)
         yield from (one for one in found if not searched.adapter or one.kind != "check_failed")  # said once
         for answer in tools.call_guards(
             self.by.plugins,
@@ -93,7 +94,7 @@ class JudgedBatch:
             picture=picture,
             neighbours=near,
             index=searched.backend,
-            limits=self.by.limits,
+            limits=self.limits,
             settings=self.by.settings,
         ):
             yield from tools.evidence_of(answer, picture.name)
@@ -105,7 +106,7 @@ class JudgedBatch:
             pixels_sha256=self.prints.pixels_sha256[row],
             evidence=evidence,
             neighbours=() if failed else sum((answers[row] for answers in self.neighbours), ()),
-            limits=self.by.limits,
+            limits=self.limits,
             index_snapshot=self.searched[0].backend.header.snapshot,
             at=datetime.now(UTC),
             run_id=self.context.run_id if self.context else None,
@@ -115,3 +116,19 @@ class JudgedBatch:
             frames=picture.stands_for,
         )
         return judge.decide(about, self.by.settings.policy)
+
+
+def limits_now(limits: Limits, of_index: Limits, said: Limits | None) -> Limits:
+    """The limits of a guard with those that people set for single banks, as they are now.
+
+    Args:
+        limits: the guard's.
+        of_index: those of the index as it is pinned.
+        said: those of the settings, which count more than a bank's where they name the signal.
+    """
+    named = said.model_fields_set if said is not None else set()
+    banks = tuple(one for one in of_index.banks if one.field not in named)
+    if not banks:
+        return limits.model_copy(update={"banks": ()}) if limits.banks else limits
+    changes = "+".join(dict.fromkeys(one.change_id[:8] for one in banks))
+    return limits.model_copy(update={"banks": banks, "calibration": f"{limits.calibration}, bank limits {changes}"})

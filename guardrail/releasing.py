@@ -17,7 +17,14 @@ from guardrail.act.manifest_store import manifest_store
 from guardrail.carriers import ImageBatch, Marked, OutputPicture, Picture, RunFacts
 from guardrail.errors import GuardrailError, MemoryUnwritable, ReleaseFailed
 from guardrail.fingerprint import pixels_digest
-from guardrail.records import Decision, MemorisationSign, ReleaseIntent, SignUnavailable, Watermark, WatermarkFound
+from guardrail.records import (
+    InputMatch,
+    MemorisationSign,
+    ReleaseIntent,
+    SignUnavailable,
+    Watermark,
+    WatermarkFound,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,7 +127,7 @@ class Releasing:
     def _outgoing(self, accepted: Accepted) -> tuple[OutputPicture, Verdict]:
         """The image as it leaves, and the verdict on just that."""
         verdict, said = accepted.verdict, self._settings.provenance
-        pixels = _judged_pixels(accepted.picture, verdict)
+        pixels = _judged_pixels(accepted)
         marked = self._marked(pixels, accepted)
         content = act.encode_image(pixels if marked is None else marked.pixels, said.mime, said.quality)
         seen = act.decode_image(content, said.mime)
@@ -129,8 +136,8 @@ class Releasing:
             content = act.encode_image(pixels, said.mime, said.quality)
             seen = act.decode_image(content, said.mime)
         parent = accepted.parent or _own_file(accepted.picture, pixels)
-        output = OutputPicture(content, said.mime, seen, mark, parent, self._guard.limits)
-        if pixels_digest(_tensor(seen)) == verdict.pixels_sha256:
+        output = OutputPicture(content, said.mime, seen, mark, parent, self._guard.limits, accepted.review)
+        if accepted.review is None and pixels_digest(_tensor(seen)) == verdict.pixels_sha256:
             return output, verdict
         return output, self._judged_again(output, accepted)
 
@@ -176,17 +183,21 @@ class Releasing:
     def _judged_again(self, output: OutputPicture, accepted: Accepted) -> Verdict:
         """The verdict on the image as it leaves, with what was found while it was made.
 
+        What a person released is always judged again: much may have come into the index since it was flagged.
+
         Raises:
-            ReleaseFailed: it is not accepted.
+            ReleaseFailed: it is not accepted; or, where a person released it, it is blocked.
         """
-        earlier = accepted.verdict
-        found = tuple(one for one in earlier.evidence if isinstance(one, MemorisationSign | SignUnavailable))
-        facts = RunFacts(accepted.known, {earlier.image: found}, {earlier.image: earlier.verdict_id})
+        earlier, reviewed = accepted.verdict, accepted.review is not None
+        kept = (MemorisationSign, SignUnavailable, *([InputMatch] if reviewed else []))  # its inputs are gone by then
+        found = tuple(one for one in earlier.evidence if isinstance(one, kept))
+        facts = RunFacts(accepted.known, {earlier.image: found}, {earlier.image: earlier.verdict_id}, reviewed)
         batch = ImageBatch((_picture_of(output, earlier),))
         (verdict,) = self._guard.judge(batch, accepted.context, facts)
-        if verdict.decision is not Decision.ACCEPT:
+        if not act.may_leave(verdict, accepted.review):
             found_now = f"as it would leave it is judged {verdict.decision.value} ({verdict.rule})"
-            raise ReleaseFailed(verdict.image, f"{found_now}; it was accepted before it was marked and encoded")
+            before = "a person released it" if reviewed else "it was accepted before it was marked and encoded"
+            raise ReleaseFailed(verdict.image, f"{found_now}; {before}")
         return verdict
 
     # --- the ledger --------------------------------------------------------------------------------------
@@ -200,6 +211,8 @@ class Releasing:
         release = act.describe_release(signed, Path(intent.file))
         facts = {"file": intent.file, "intent_id": intent.intent_id, "pixels_sha256": intent.pixels_sha256}
         kept = {"watermark": output.watermark, "iscc": prints.iscc if prints else ""}
+        if output.review is not None:
+            kept["decision_id"] = output.review.decision_id
         return release.model_copy(update=facts | kept)
 
     def _withdraw(self, verdict: Verdict, intent: ReleaseIntent, error: BaseException) -> None:
@@ -252,13 +265,14 @@ def _tensor(pixels: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1).contiguous()
 
 
-def _judged_pixels(picture: Picture | None, verdict: Verdict) -> Tensor:
-    """Our own copy of the pixels of an accepted image, which are the very ones that were judged.
+def _judged_pixels(accepted: Accepted) -> Tensor:
+    """Our own copy of the pixels of an image that may leave, which are the very ones that were judged.
 
     Raises:
-        ReleaseFailed: they were changed since.
+        ReleaseFailed: they were changed since, or it may not leave.
     """
-    if verdict.decision is not Decision.ACCEPT:
+    picture, verdict = accepted.picture, accepted.verdict
+    if not act.may_leave(verdict, accepted.review):
         raise ReleaseFailed(verdict.image, f"its verdict is {verdict.decision.value!r}, and only accepted images leave")
     if picture is None or picture.pixels is None:
         raise ReleaseFailed(verdict.image, "its pixels are not at hand")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from guardrail.carriers import ParentFile, Picture
     from guardrail.errors import GuardrailError
-    from guardrail.records import GenerationContext, RemedyTried, Verdict
+    from guardrail.records import GenerationContext, RemedyTried, ReviewDecision, Verdict
 
 __all__ = ["Accepted", "Releases", "Report", "require_names"]
 
@@ -35,7 +35,7 @@ class Releases(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """An image of a report that was accepted.
+    """An image that was accepted, or flagged and then released by a person.
 
     Attributes:
         picture: the pixels that were judged; None when they are not at hand.
@@ -43,6 +43,7 @@ class Accepted:
         context: how the model was run.
         known: the pictures the run was given, fingerprinted (`RunFacts.known`).
         parent: the file with credentials that it was made from.
+        review: the decision of the person who releases it, where it was flagged.
     """
 
     picture: Picture | None
@@ -50,6 +51,7 @@ class Accepted:
     context: GenerationContext | None
     known: Any = None
     parent: ParentFile | None = None
+    review: ReviewDecision | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from guardrail.desk_settings import DeskSettings
 from guardrail.errors import SettingsInvalid
 from guardrail.records import Decision, InputRole, Limits, RemedyName
 from guardrail.release_settings import ProvenanceSettings, WatermarkSettings
@@ -47,6 +48,7 @@ _SIGNALS: dict[str, tuple[str, ...]] = {
 _PATHS_INSIDE = {
     "provenance": ("prompt_key", "time_stamp_anchors"),
     "watermark": ("weights",),
+    "desk": ("pictures", "released"),
     "model": ("signature", "public_key", "certificates", "folder"),
 }
 _SHOULD = re.compile(r"^\w+ should (?:be|have) ")  # how the validator begins what it expects
@@ -219,6 +221,7 @@ class Settings(BaseSettings):
     )
     device: str = Field(default="auto", description="torch device for fingerprints: auto, cpu, cuda, cuda:1, mps")
     search_device: str = Field(default="cpu", description="where an index in a folder is searched: cpu, cuda, cuda:1")
+    organisation: str = Field(default="default", description="whose images and cases these are, see `DeskSettings`")
     neighbours: int = Field(default=5, ge=1, le=1000, description="works to look at, for each signal")
     proof: Literal["near", "always", "never"] = Field(
         default="near", description="compare local features with near works, always with the nearest three, or never"
@@ -265,6 +268,9 @@ class Settings(BaseSettings):
     watermark: WatermarkSettings = Field(
         default=WatermarkSettings(), description="the invisible mark in them; see `WatermarkSettings`"
     )
+    desk: DeskSettings = Field(
+        default=DeskSettings(), description="the review desk and the HTTP API; see `DeskSettings`"
+    )
     policy: Policy = Field(default_factory=Policy.shipped, description="the rules")
 
     @classmethod
@@ -305,20 +311,18 @@ class Settings(BaseSettings):
             said = tomllib.loads(path.read_text(encoding="utf-8"))
             said |= _rooted(said, path.resolve().parent)
             return cls(**said)
-        except (
-            OSError,
-            UnicodeDecodeError,
-            tomllib.TOMLDecodeError,
-            SettingsError,
-            ValidationError,
-            TypeError,
-        ) as error:
+        except (OSError, ValueError, SettingsError, ValidationError, TypeError) as error:
             raise SettingsInvalid(str(path), _what_is_wrong(error)) from error
 
     @property
     def memory_url(self) -> str:
         """The SQLAlchemy URL of ledger and queue."""
         return self.memory or f"sqlite:///{self.home / 'memory.db'}"
+
+    @property
+    def pictures_place(self) -> str | None:
+        """Where pictures of cases lie, a folder or an fsspec URL; None: beside the SQLite file of `memory_url`."""
+        return self.desk.pictures or (None if self.memory_url.startswith("sqlite") else str(self.home / "pictures"))
 
     @property
     def keys_dir(self) -> Path:
@@ -383,7 +387,8 @@ def _rooted(said: dict[str, object], folder: Path) -> dict[str, object]:
             rooted[name] = str(folder / value)
     for table, paths in _PATHS_INSIDE.items():
         if isinstance(inside := said.get(table), dict):
-            rooted[table] = inside | {name: str(folder / inside[name]) for name in paths if inside.get(name)}
+            said_there = {name: inside[name] for name in paths if inside.get(name) and "://" not in str(inside[name])}
+            rooted[table] = inside | {name: str(folder / path) for name, path in said_there.items()}
     if isinstance(adapters := said.get("adapters"), dict):
         rooted["adapters"] = {
             name: {**one, **_rooted(one, folder)} if isinstance(one, dict) else one for name, one in adapters.items()

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from guardrail.act.naming import hub_name, plain_name
     from guardrail.act.prompt_proof import PromptProof, prove_prompt
     from guardrail.act.prompts import fields_saying, load_prompt_key, prompt_digest
-    from guardrail.act.provenance import sign
+    from guardrail.act.provenance import may_leave, sign
     from guardrail.act.release import describe_release, write_release
     from guardrail.act.rubric import RubricCheck, conformance_of
     from guardrail.act.signers import raw_signature
@@ -75,6 +75,7 @@ __all__ = [
     "load_prompt_key",
     "load_signing",
     "make_development_keys",
+    "may_leave",
     "mining_assertion",
     "picture_iscc",
     "plain_name",
@@ -119,7 +120,7 @@ __getattr__, __dir__ = lazy_names(
         "guardrail.act.naming": ("hub_name", "plain_name"),
         "guardrail.act.prompt_proof": ("PromptProof", "prove_prompt"),
         "guardrail.act.prompts": ("fields_saying", "load_prompt_key", "prompt_digest"),
-        "guardrail.act.provenance": ("sign",),
+        "guardrail.act.provenance": ("may_leave", "sign"),
         "guardrail.act.release": ("describe_release", "write_release"),
         "guardrail.act.rubric": ("RubricCheck", "conformance_of"),
         "guardrail.act.signers": ("raw_signature",),

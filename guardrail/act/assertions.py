@@ -19,11 +19,12 @@ from guardrail.act.statements import (
     MiningEntry,
     MiningStatement,
     NearestStatement,
+    ReviewStatement,
     SoftBindingBlock,
     SoftBindingStatement,
     VerdictStatement,
 )
-from guardrail.records import Signal
+from guardrail.records import Credit, Signal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from guardrail.carriers import OutputPicture
-    from guardrail.records import Credit, GenerationContext, Limits, Neighbour, Verdict, Watermark
+    from guardrail.records import GenerationContext, Limits, Neighbour, ReviewDecision, Verdict, Watermark
     from guardrail.records.base import Record
     from guardrail.release_settings import ProvenanceSettings
 
@@ -139,13 +140,16 @@ def iscc_assertion(pixels: NDArray[np.uint8]) -> dict[str, Any]:
     return _said(SoftBindingStatement(alg=ISCC_ALGORITHM, blocks=(block,)))
 
 
-def verdict_assertion(verdict: Verdict, detail: str = "full", limits: Limits | None = None) -> dict[str, Any]:
+def verdict_assertion(
+    verdict: Verdict, detail: str = "full", limits: Limits | None = None, review: ReviewDecision | None = None
+) -> dict[str, Any]:
     """What a signed file says of its verdict; no prompt, no path or file name, no explanation, which may quote them.
 
     Args:
-        verdict: to accept.
+        verdict: to accept, or to flag where a person let it out.
         detail: `full`, or `summary`, which leaves the nearest works out; at `none` a caller says nothing at all.
         limits: those that it was judged by, if they are to be told beside the nearest works.
+        review: the decision of that person; neither they nor their note are named.
     """
     nearest = tuple(_nearest(near, limits) for near in verdict.nearest[:_MOST_NEAREST]) if detail == "full" else None
     statement = VerdictStatement(
@@ -159,35 +163,44 @@ def verdict_assertion(verdict: Verdict, detail: str = "full", limits: Limits | N
         calibration=verdict.calibration,
         frames=len(verdict.frames),
         nearest=nearest,
+        review=_review(review) if review is not None else None,
     )
     return _said(statement) | {"index_snapshot": verdict.index_snapshot}
 
 
-def attribution_assertion(verdict: Verdict, shares: Mapping[str, float] | None = None) -> dict[str, Any] | None:
+def attribution_assertion(
+    verdict: Verdict, shares: Mapping[str, float] | None = None, review: ReviewDecision | None = None
+) -> dict[str, Any] | None:
     """Whom to credit: the works, holders and licences that the verdict names; None where there is nobody.
 
     Args:
-        verdict: to accept.
+        verdict: to accept, or to flag where a person let it out.
         shares: by `BANK/WORK_ID`, what each work contributed (0..1), where a plugin has measured it.
+        review: the decision of that person; where it is to release with credit, the nearest work is credited too.
     """
-    if not verdict.credits:
+    owed = _owed(verdict) if review is not None and review.outcome == "release_with_credit" else verdict.credits
+    if not owed:
         return None
-    told = tuple(_credit(credit, shares or {}) for credit in verdict.credits[:_MOST_CREDITS])
-    return _said(AttributionStatement(credits=told, left_out=len(verdict.credits) - len(told)))
+    told = tuple(_credit(credit, shares or {}) for credit in owed[:_MOST_CREDITS])
+    return _said(AttributionStatement(credits=told, left_out=len(owed) - len(told)))
 
 
-def disclosure_assertion(context: GenerationContext | None, settings: ProvenanceSettings) -> dict[str, Any] | None:
+def disclosure_assertion(
+    context: GenerationContext | None, settings: ProvenanceSettings, *, reviewed: bool = False
+) -> dict[str, Any] | None:
     """Which model made the picture; None where neither a run nor the settings name one.
+
+    A picture that a person let out (`reviewed`) was `human_validated`, whatever the settings declare.
 
     The name is that in the settings, or the model's on a hub, and never a path of this machine. The identifier is a
     package URL for a model of a hub, and otherwise the digest of the weights that ran.
 
     Source: C2PA 2.4, 18.28.
     """
-    if context is None and not settings.model_name:
+    if context is None and not settings.model_name and not reviewed:
         return None
     hub = hub_name(context) if context is not None else ""
-    level = settings.human_oversight
+    level = "human_validated" if reviewed else settings.human_oversight
     statement = DisclosureStatement(
         model_type=settings.model_type,
         model_name=settings.model_name or hub or None,
@@ -236,6 +249,30 @@ def _credit(credit: Credit, shares: Mapping[str, float]) -> CreditStatement:
     told = {name: _shortened(getattr(credit, name)) for name in names}
     share = shares.get(f"{credit.bank}/{credit.work_id}")
     return CreditStatement(work_id=credit.work_id, bank=credit.bank, share=share, **told)
+
+
+def _owed(verdict: Verdict) -> tuple[Credit, ...]:
+    """Whom a person's release with credit names: those of the verdict, and the work that is nearest."""
+    nearest = [near.work for near in verdict.nearest[:1]]
+    named = {(one.bank, one.work_id) for one in verdict.credits}
+    added = tuple(
+        Credit(
+            work_id=work.work_id,
+            bank=work.bank,
+            title=work.title,
+            creator=work.creator,
+            rights_holder=work.rights_holder,
+            licence=work.licence,
+        )
+        for work in nearest
+        if (work.bank, work.work_id) not in named
+    )
+    return verdict.credits + added
+
+
+def _review(review: ReviewDecision) -> ReviewStatement:
+    said = {"decision_id": review.decision_id, "outcome": review.outcome, "round": review.round, "at": review.at}
+    return ReviewStatement.model_validate(said)
 
 
 def _shortened(text: str) -> str:

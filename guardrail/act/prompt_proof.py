@@ -48,7 +48,8 @@ def prove_prompt(path: Path, anchors: Sequence[bytes], key: bytes, text: str) ->
     content, mime = read_picture_file(path)
     said = sdk.read(content, mime, anchors).assertions.get(GENERATION_LABEL, {}).get("prompts")
     if said is None:
-        raise PromptUnproved(str(path), "a manifest that says nothing of prompts")
+        found = "a manifest that says nothing of prompts, as of a picture that was only checked and not made by us"
+        raise PromptUnproved(str(path), found)
     statement = PromptStatement.model_validate(said)
     digests = {field: list(some) for field, some in statement.digests.items()}
     return PromptProof(

@@ -25,9 +25,9 @@ from guardrail.act.keys import Signing
 from guardrail.act.manifest_store import manifest_store, require_bound
 from guardrail.carriers import OutputPicture, ParentFile, SignedImage
 from guardrail.errors import ReleaseFailed
-from guardrail.records import Decision, Verdict
+from guardrail.records import Decision, ReviewDecision, Verdict
 
-__all__ = ["ACTIONS_LABEL", "INGREDIENT_LABEL", "VERDICT_LABEL", "sign"]
+__all__ = ["ACTIONS_LABEL", "INGREDIENT_LABEL", "VERDICT_LABEL", "may_leave", "sign"]
 
 INGREDIENT_LABEL = "c2pa.ingredient.v3"
 """c2pa's own: the file that a picture was made from."""
@@ -58,7 +58,7 @@ def sign(output: OutputPicture, verdict: Verdict, assertions: Mapping[str, Any],
         ReleaseFailed: the verdict is not to accept, or the file could not be signed, or when read back it is not
             trusted under our anchor, says something else, or differs in more than its manifest.
     """
-    if verdict.decision is not Decision.ACCEPT:
+    if not may_leave(verdict, output.review):
         raise ReleaseFailed(verdict.image, f"its verdict is {verdict.decision.value!r}, and only accepted images leave")
     signing.require_usable(datetime.now(UTC))
     claims = _claims(output, verdict, assertions)
@@ -77,6 +77,13 @@ def sign(output: OutputPicture, verdict: Verdict, assertions: Mapping[str, Any],
     if reading.manifest_id is None or reading.binding is None:
         raise ReleaseFailed(verdict.image, "read back, its manifest has no name or is not bound to the file")
     return SignedImage(content, reading.manifest_id, verdict, output.mime, reading.binding)
+
+
+def may_leave(verdict: Verdict, review: ReviewDecision | None = None) -> bool:
+    """Whether an image may be signed: it was accepted, or it was flagged and a person let it out."""
+    if verdict.decision is Decision.FLAG:
+        return review is not None and review.lets_out
+    return verdict.decision is Decision.ACCEPT
 
 
 def _claims(output: OutputPicture, verdict: Verdict, assertions: Mapping[str, Any]) -> dict[str, Any]:

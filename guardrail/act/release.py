@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,7 +35,7 @@ def write_release(signed: SignedImage, path: Path, *, part: str = "", overwrite:
         signed: what to write, byte for byte.
         path: where to; its folder must exist.
         part: name beside it under which it is written first; default: one that nothing else has.
-        overwrite: take the place of a file of that name.
+        overwrite: take the place of a file of that name, which is back in its place when that fails.
 
     Raises:
         ReleaseFailed: there is a file of that name, or it cannot be written (disk full, no permission).
@@ -42,8 +43,11 @@ def write_release(signed: SignedImage, path: Path, *, part: str = "", overwrite:
     unfinished = path.with_name(part or f".{uuid4().hex}.part")
     try:
         _write_durably(unfinished, signed.content)
-        _put_in_place(unfinished, path, overwrite=overwrite)
-        _flush_folder(path)
+        if overwrite and os.path.lexists(path):
+            _take_place(unfinished, path)
+        else:
+            _put_in_place(unfinished, path, overwrite=overwrite)
+            _flush_folder(path)
     except FileExistsError as error:
         raise ReleaseFailed(signed.verdict.image, f"{str(path)!r} is there already and is not overwritten") from error
     except OSError as error:
@@ -59,6 +63,31 @@ def _write_durably(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _take_place(part: Path, path: Path) -> None:
+    """Put a finished file in the place of another, which waits as `part` until the new name is safely on disk."""
+    former = path.with_name(f".{uuid4().hex}.former")
+    try:
+        _name_twice(path, former)
+        part.replace(path)
+    except OSError:
+        former.unlink(missing_ok=True)
+        raise
+    waits = former
+    try:
+        waits = former.replace(part)  # a name that the next start tidies up
+        _sync_folder(path.parent)
+    except OSError:
+        waits.replace(path)
+        raise
+
+
+def _name_twice(path: Path, other: Path) -> None:
+    try:
+        os.link(path, other, follow_symlinks=False)
+    except (OSError, NotImplementedError):  # a file system or a machine without hard links
+        shutil.copy2(path, other, follow_symlinks=False)
 
 
 def _put_in_place(part: Path, path: Path, *, overwrite: bool) -> None:
@@ -81,14 +110,18 @@ def _put_in_place(part: Path, path: Path, *, overwrite: bool) -> None:
 
 def _flush_folder(path: Path) -> None:
     """Put the new name on disk; a file that may not survive a power cut is not released."""
-    if os.name != "posix":
-        return
     try:
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync_folder(path.parent)
     except OSError:
         path.unlink(missing_ok=True)
         raise
+
+
+def _sync_folder(path: Path) -> None:
+    if os.name != "posix":
+        return
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -76,12 +76,24 @@ def claims_in(reading: Reading) -> dict[str, str]:
     claims = {
         **_texts(_part(reading, VERDICT_LABEL), _VERDICT_FIELDS),
         **_nearest(_part(reading, VERDICT_LABEL)),
+        **_reviewed(_part(reading, VERDICT_LABEL).get("review")),
         **_texts(_part(reading, DISCLOSURE_LABEL), _MODEL_FIELDS),
         **_credits(_part(reading, ATTRIBUTION_LABEL)),
         "how it was made": ", ".join(_actions(_part(reading, ACTIONS_LABEL))),
         "assertions": ", ".join(_short(label) for label in list(reading.assertions)[:_MOST_LABELS]),
     }
     return {name: told for name, told in claims.items() if told}
+
+
+def _reviewed(review: object) -> dict[str, str]:
+    """That a person let a flagged picture out, and when."""
+    if not isinstance(review, Mapping):
+        return {}
+    outcome, at = _short(review.get("outcome", "")).replace("_", " "), _short(review.get("at", ""))
+    return {
+        "released by a person": f"{outcome}, {at}",
+        "decision of that person": _short(review.get("decision_id", "")),
+    }
 
 
 def _part(reading: Reading, label: str) -> Mapping[str, Any]:

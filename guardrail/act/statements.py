@@ -1,10 +1,10 @@
 """What a manifest may say, one record for each assertion label; the published JSON schemas are made from these."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import AwareDatetime, ConfigDict, Field, model_validator
 
-from guardrail.records import Decision, Signal
+from guardrail.records import Decision, ReviewRound, Signal
 from guardrail.records.base import Record, Sha256
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "MiningEntry",
     "MiningStatement",
     "NearestStatement",
+    "ReviewStatement",
     "SoftBindingBlock",
     "SoftBindingStatement",
     "VerdictStatement",
@@ -97,19 +98,28 @@ class NearestStatement(Record):
     limit: LimitStatement | None = None
 
 
+class ReviewStatement(Record):
+    """That a person looked at a flagged picture and let it leave; it names nobody. `decision_id` is in the ledger."""
+
+    decision_id: str
+    outcome: Literal["release", "release_with_credit", "not_a_match"]
+    round: ReviewRound
+    at: AwareDatetime
+
+
 class VerdictStatement(Record):
-    """`org.guardrail.verdict`: why the picture was accepted.
+    """`org.guardrail.verdict`: why the picture was let out.
 
     `verdict_id` and `earlier_verdict_id` are rows of the ledger; the earlier verdict is that on the picture as it was
     generated, where it was marked or compressed since. `frames` counts the frames of a video that the verdict is on
     besides this one. `nearest` is there at detail `full` alone. It holds no prompt, no name or path of a file, and no
-    explanation, which may quote them.
+    explanation, which may quote them. A picture that was flagged has left by a person's decision: `review`.
     """
 
     schema_version: Literal[1] = 1
     verdict_id: str
     earlier_verdict_id: str | None = None
-    decision: Literal[Decision.ACCEPT]
+    decision: Literal[Decision.ACCEPT, Decision.FLAG]
     rule: str
     policy_sha256: Sha256
     index_snapshot: Sha256 | None
@@ -117,6 +127,13 @@ class VerdictStatement(Record):
     calibration: str
     frames: int = Field(default=0, ge=0)
     nearest: tuple[NearestStatement, ...] | None = Field(default=None, max_length=5)
+    review: ReviewStatement | None = None
+
+    @model_validator(mode="after")
+    def _flagged_ones_were_reviewed(self) -> Self:
+        if self.decision is Decision.FLAG and self.review is None:
+            raise ValueError("a flagged picture leaves by a person's decision only")
+        return self
 
 
 class CreditStatement(Record):

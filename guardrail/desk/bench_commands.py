@@ -3,6 +3,7 @@
 import typer
 
 from guardrail.desk.copies_command import bench_copies
+from guardrail.desk.desk_bench_command import bench_desk
 from guardrail.desk.provenance_command import bench_provenance
 from guardrail.desk.recognise_command import bench_recognise
 from guardrail.desk.remedies_command import bench_remedies
@@ -15,6 +16,7 @@ __all__ = ["bench_app"]
 
 bench_app = typer.Typer(name="bench", help="Measure speed and recall, here and now.", no_args_is_help=True)
 bench_app.command("copies")(bench_copies)
+bench_app.command("desk")(bench_desk)
 bench_app.command("hash")(bench_hash)
 bench_app.command("overhead")(bench_overhead)
 bench_app.command("recognise")(bench_recognise)

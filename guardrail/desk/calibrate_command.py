@@ -1,5 +1,7 @@
 """`guardrail index calibrate`: limits for a chosen rate of false alarms, fitted to pictures that copy no work."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,11 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from guardrail.desk.console import AsJson, SettingsFile, aside, plain, print_json, progress_of, read_settings
+from guardrail.errors import SettingsInvalid
 from guardrail.records import Calibration, FalseAlarms, Limits, SignalLimits
 
 if TYPE_CHECKING:
     from guardrail.desk.calibrating import CalibrationRun, Gathered, Wanted
+    from guardrail.desk.calibrating_reviews import Reviewed
     from guardrail.desk.probing import Prober
+    from guardrail.settings import Settings
 
 __all__ = ["calibrate", "calibration_document", "rates_of"]
 
@@ -33,6 +38,10 @@ def calibrate(
     copies: Annotated[
         bool, typer.Option("--copies", help="Look at edited copies of the works too: which share the limits reach.")
     ] = False,
+    from_reviews: Annotated[
+        bool, typer.Option("--from-reviews", help="Hold the limits against the cases that people decided at the desk.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --from-reviews: write without asking.")] = False,
     settings_file: SettingsFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -40,25 +49,81 @@ def calibrate(
 
     Example: guardrail index calibrate my-index --background other-pictures
 
-    Exit codes: 0 calibrated, 1 not (the background is too small, or the index cannot be trusted); what was there before
-    then holds on.
+    With --from-reviews no confirmed copy is missed by a new limit unseen, and nothing is written before you agree.
+
+    Exit codes: 0 calibrated, 1 not (the background is too small, the index cannot be trusted, or you did not agree);
+    what was there before then holds on.
     """
     from guardrail.desk.calibrating import Wanted  # when a command runs, not before: it loads torch
     from guardrail.desk.probing import Prober
     from guardrail.study.plots import require_plots
 
+    settings = read_settings(settings_file)
     wanted = Wanted(background, *rates_of(false_alarms), tuple(leave_out or ()))
+    if from_reviews:
+        wanted = replace(wanted, reviewed=_reviewed(target, settings), agreed=_asked(yes=yes, as_json=as_json))
     if plot is not None:
         require_plots(plot)
-    run, edited = _run(Prober(target, read_settings(settings_file)), wanted, copies=copies)
+    run, edited = _run(Prober(target, settings), wanted, copies=copies)
     if plot is not None:
         _draw(plot, run, edited)
     if as_json:
         print_json(_document(run, edited, plot))
     else:
-        _show(target, run, edited)
-        if plot is not None:
-            aside().print(plain(f"plot: {plot}"), soft_wrap=True)
+        _show(target, run, edited, plot)
+    _leave(run)
+
+
+def _leave(run: "CalibrationRun") -> None:
+    """End with 1 where nothing was written."""
+    if not run.written:
+        aside().print("nothing was written: the limits are as they were")
+        raise typer.Exit(1)
+
+
+def _reviewed(target: Path, settings: "Settings") -> "Reviewed":
+    """The decided cases of the settings' organisation.
+
+    Raises:
+        SettingsInvalid: there are none.
+        MemoryUnwritable: there is no ledger, or it cannot be read.
+    """
+    from guardrail.desk.calibrating_reviews import Reviewed
+    from guardrail.desk.learning import labelled
+    from guardrail.index import FolderIndex
+    from guardrail.memory import Memory
+
+    memory = Memory(settings.memory_url, must_exist=True)
+    try:
+        cases = tuple(labelled(memory.reviews.decided_pairs(settings.organisation)))
+    finally:
+        memory.close()
+    if not cases:
+        found = f"no decided cases of organisation {settings.organisation!r}, expected some; calibrate without it"
+        raise SettingsInvalid("--from-reviews", found)
+    shipped = FolderIndex(target).header.limits
+    in_force = shipped.overridden(settings.limits) if settings.limits else shipped
+    return Reviewed(cases, in_force, settings.policy)
+
+
+def _asked(*, yes: bool, as_json: bool) -> "Callable[[Calibration], bool]":
+    """Asks a person before a calibration is written; on `--json` only `--yes` agrees."""
+
+    def agreed(found: Calibration) -> bool:
+        used = found.reviews
+        assert used is not None, "only asked of reviews"
+        since, until = used.since.date(), used.until.date()
+        console = aside()
+        console.print(
+            f"{used.confirmed} confirmed copies and {used.passed} cases let pass, from {since} to {until}: "
+            f"{used.missed} of the copies would be missed, {used.still_flagged} of the others flagged again",
+            soft_wrap=True,
+        )
+        for warning in found.warnings:
+            console.print(plain(f"warning: {warning}"), soft_wrap=True)
+        return yes or (not as_json and typer.confirm("write these limits?", default=False, err=True))
+
+    return agreed
 
 
 def _run(prober: "Prober", wanted: "Wanted", *, copies: bool) -> "tuple[CalibrationRun, Gathered | None]":
@@ -66,12 +131,16 @@ def _run(prober: "Prober", wanted: "Wanted", *, copies: bool) -> "tuple[Calibrat
     from guardrail.desk.calibrating import calibrate_index
     from guardrail.desk.own_copies import look_at_copies
 
+    looked: list[Gathered] = []
+
+    def edited() -> "Gathered":
+        with progress_of("looking at edited copies") as progress:
+            looked.append(look_at_copies(prober, progress))
+        return looked[0]
+
     with progress_of("looking at the background") as progress:
-        run = calibrate_index(prober, wanted, progress)
-    if not copies:
-        return run, None
-    with progress_of("looking at edited copies") as progress:
-        return run, look_at_copies(prober, progress)
+        run = calibrate_index(prober, wanted, progress, edited if copies else None)
+    return run, looked[0] if looked else None
 
 
 def rates_of(said: str) -> tuple[float, float]:
@@ -137,6 +206,7 @@ def _document(run: "CalibrationRun", edited: "Gathered | None", plot: Path | Non
         ],
         "copies": _copies_document(run.calibration, edited) if edited else None,
         "plot": str(plot) if plot else None,
+        "written": run.written,
     }
 
 
@@ -151,7 +221,7 @@ def _copies_document(calibration: Calibration, edited: "Gathered") -> dict[str, 
 # --- for people -----------------------------------------------------------------------------------------------------
 
 
-def _show(target: Path, run: "CalibrationRun", edited: "Gathered | None") -> None:
+def _show(target: Path, run: "CalibrationRun", edited: "Gathered | None", plot: Path | None) -> None:
     console = Console(highlight=False)
     found = run.calibration
     table = Table("signal", "for", "limit", "95 %", "how", "reached by", box=None)
@@ -179,6 +249,8 @@ def _show(target: Path, run: "CalibrationRun", edited: "Gathered | None") -> Non
         aside().print(plain(f"warning: {warning}"), soft_wrap=True)
     _show_left_out(run.gathered)
     _show_suspects(run)
+    if plot is not None:
+        aside().print(plain(f"plot: {plot}"), soft_wrap=True)
 
 
 def _rows(fitted: SignalLimits) -> list[tuple[str, ...]]:

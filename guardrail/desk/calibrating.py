@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from guardrail.desk.calibrating_reviews import Reviewed
 from guardrail.desk.probing import Prober, Seen, Suspect
 from guardrail.errors import BackgroundTooSmall, NothingToIndex, SettingsInvalid
 from guardrail.index.calibrated import write_calibration
 from guardrail.intake import find_images
-from guardrail.records import Background, Calibration, Limits, Signal
+from guardrail.records import Background, Calibration, Limits, Signal, SignalLimits
 from guardrail.records.calibration import specification_sha256
-from guardrail.study.calibrate import Asked, Fitted, fit_limits, pictures_needed
+from guardrail.study.calibrate import Asked, Fitted, fit_limits, pictures_needed, reaching, unit_of
+from guardrail.study.histograms import with_histograms
 
 __all__ = ["CalibrationRun", "Gathered", "Wanted", "calibrate_index", "gather_background"]
 
@@ -37,12 +39,16 @@ class Wanted:
         flag_rate: false alarms per picture, 0..1.
         block_rate: the same for blocks, at most `flag_rate`.
         leave_out: pictures of the background that are copies in truth, by path or name.
+        reviewed: cases that people decided, which the limits are held against; None: none are asked.
+        agreed: asked with what was found before anything is written; says whether it is.
     """
 
     background: Path
     flag_rate: float = 1e-3
     block_rate: float = 1e-4
     leave_out: tuple[str, ...] = ()
+    reviewed: Reviewed | None = None
+    agreed: Callable[[Calibration], bool] = lambda found: True
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +84,12 @@ class Gathered:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationRun:
-    """A calibration that was written, the pictures behind it, and what it would be without the suspects."""
+    """A calibration, the pictures behind it, what it would be without the suspects, and whether it was written."""
 
     calibration: Calibration
     gathered: Gathered
     without_suspects: Limits | None
+    written: bool = True
 
 
 def gather_background(
@@ -142,13 +149,19 @@ def _named(background: Path, names: Sequence[str], leave_out: Sequence[str]) -> 
     return found
 
 
-def calibrate_index(prober: Prober, wanted: Wanted, progress: Progress = lambda done, total: None) -> CalibrationRun:
+def calibrate_index(
+    prober: Prober,
+    wanted: Wanted,
+    progress: Progress = lambda done, total: None,
+    edited: Callable[[], Gathered] | None = None,
+) -> CalibrationRun:
     """Fit the limits of an index to a background, at its present size, and put them beside it.
 
     Args:
         prober: looks at pictures with the index.
         wanted: the background and the rates.
         progress: called with (done, total) after each batch of pictures.
+        edited: called once limits were fitted, looks at edited copies of the works: how near they come is kept, too.
 
     Raises:
         BackgroundTooSmall, NothingToIndex: too few pictures for these rates, or none that can be read.
@@ -162,12 +175,54 @@ def calibrate_index(prober: Prober, wanted: Wanted, progress: Progress = lambda 
     gathered = gather_background(prober, wanted.background, wanted.leave_out, progress)
     asked = Asked(str(wanted.background), wanted.flag_rate, wanted.block_rate, prober.header.limits)
     fitted = fit_limits(gathered.nearest(), asked)
-    calibration = _calibration(prober, gathered, fitted)
-    write_calibration(prober.folder, calibration)
-    return CalibrationRun(calibration, gathered, _without_suspects(gathered, asked))
+    copies = edited().nearest() if edited else {}
+    calibration = _calibration(prober, gathered, fitted, copies)
+    if wanted.reviewed is not None:
+        calibration = _held_against(calibration, wanted.reviewed, gathered)
+    if written := wanted.agreed(calibration):
+        write_calibration(prober.folder, calibration)
+    return CalibrationRun(calibration, gathered, _without_suspects(gathered, asked), written)
 
 
-def _calibration(prober: Prober, gathered: Gathered, fitted: Fitted) -> Calibration:
+def _held_against(calibration: Calibration, reviewed: Reviewed, gathered: Gathered) -> Calibration:
+    """A calibration with the limits that reviewed cases leave of it, and the false alarms that those have."""
+    limits, used, warnings = reviewed.held_back(calibration.limits)
+    held = {"flag": used.flags_held, "block": used.blocks_held}
+    nearest = gathered.nearest()
+    signals = tuple(_as_held(one, limits, held, nearest) for one in calibration.signals)
+    alarms = tuple(
+        one.model_copy(update={"reached": int(reaching(nearest, limits, one.decision).sum())})
+        for one in calibration.false_alarms
+    )
+    said = {
+        "limits": limits,
+        "signals": signals,
+        "false_alarms": alarms,
+        "reviews": used,
+        "warnings": (*calibration.warnings, *warnings),
+    }
+    drawn = Calibration.model_validate(calibration.model_copy(update=said).model_dump())
+    return drawn.model_copy(update={"id": drawn.digest})
+
+
+def _as_held(
+    fitted: SignalLimits, limits: Limits, held: Mapping[str, tuple[Signal, ...]], nearest: Mapping[Signal, Array]
+) -> SignalLimits:
+    """What was found for one signal, with the limits that stayed as they were in the place of those fitted."""
+    unit = unit_of(fitted.signal)
+    assert unit is not None, "what was fitted has a unit"
+    update = {}
+    for decision, signals in held.items():
+        one = getattr(fitted, decision)
+        if fitted.signal in signals and one is not None:
+            limit = float(getattr(getattr(limits, unit.field), getattr(unit, decision)))
+            reached = int((nearest[fitted.signal] >= unit.nearness(limit)).sum())
+            said = {"limit": limit, "low": limit, "high": limit, "method": "reviewed", "reached": reached}
+            update[decision] = one.model_copy(update=said)
+    return fitted.model_copy(update=update)
+
+
+def _calibration(prober: Prober, gathered: Gathered, fitted: Fitted, copies: Mapping[Signal, Array]) -> Calibration:
     header = prober.header
     drawn = Calibration(
         id=_UNWRITTEN,
@@ -180,7 +235,7 @@ def _calibration(prober: Prober, gathered: Gathered, fitted: Fitted) -> Calibrat
         works=header.works,
         protected=prober.protected,
         background=_background(gathered),
-        signals=fitted.signals,
+        signals=with_histograms(fitted.signals, gathered.nearest(), copies),
         false_alarms=fitted.false_alarms,
         limits=fitted.limits,
         warnings=fitted.warnings,

@@ -15,7 +15,8 @@ from rich.table import Table
 from guardrail.desk.build_command import AUTOMATIC, Columns, PrivateAddresses, Workers, workers_of
 from guardrail.desk.console import AsJson, SettingsFile, aside, plain, print_json, progress_of, read_settings
 from guardrail.errors import GuardrailError, ImageUnreadable
-from guardrail.records import CheckFailed, Decision, Neighbour, Verdict
+from guardrail.hookspecs import hookimpl
+from guardrail.records import CheckFailed, Decision, Neighbour, Release, Verdict
 
 if TYPE_CHECKING:
     from guardrail.desk.bulk_check import Line, Listed, Named
@@ -27,7 +28,7 @@ _EXIT_FLAGGED = 10
 _EXIT_BLOCKED = 11
 _EXIT_COULD_NOT = 1
 _COULD_NOT = "could_not"  # the outcome of a picture that was not checked, or whose signed copy was not written
-_LISTED_IN_FULL = 20  # of more files, the accepted ones are only counted
+_LISTED_IN_FULL = 20  # of more files, the accepted ones are only counted, and those without a mark not all named
 COLOURS = {Decision.ACCEPT: "green", Decision.FLAG: "yellow", Decision.BLOCK: "red"}
 
 
@@ -46,12 +47,13 @@ _JsonLines = Annotated[
 
 
 class _Checked(NamedTuple):
-    """One file, its verdict, where its signed copy went, and why it went nowhere though it was accepted."""
+    """One file, its verdict, where its signed copy went, or why nowhere though it was accepted; its invisible mark."""
 
     listed: "Named"
     verdict: Verdict
     output: Path | None
     fault: GuardrailError | None
+    watermark: str | None
 
     @property
     def outcome(self) -> str:
@@ -86,24 +88,46 @@ def check(
     from guardrail.guard import Guard  # when a command runs, not before: it loads torch, and --help need not
     from guardrail.intake import SourceOptions
 
-    guard = Guard(index, read_settings(settings_file))
+    marks = _Marks()
+    guard = Guard(index, read_settings(settings_file), plugins=[marks])
     listed = Listed(sources_of(paths, SourceOptions.of(column or (), private=private_addresses)))
     if out is not None:
         guard.ready_to_release(out)
     estimate = listed.estimate()
     with progress_of("checking") as progress:
-        run = _Run(guard, listed, out, overwrite, workers_of(workers, estimate), estimate, progress)
+        run = _Run(guard, listed, (out, marks), overwrite, workers_of(workers, estimate), estimate, progress)
         checked = list(run.all()) if jsonl is None else []
         counts = Counter(one.outcome for one in checked) if jsonl is None else run.journalled(jsonl)
     if not counts:
         raise ImageUnreadable(", ".join(paths), "no file that is named like an image")
     if listed.left_out:
         aside().print(f"{listed.left_out} files that are not named like images were passed over")
+    if guard.settings.watermark.name and marks.lost:
+        aside().print(plain(_told_unmarked(list(marks.lost))), soft_wrap=True)
     if as_json:
         print_json(_document(guard, checked, counts, jsonl, listed.left_out))
     else:
         _show(checked, counts, jsonl)
     raise typer.Exit(_exit_code(checked, counts))
+
+
+class _Marks:
+    """An observer that notes which released files left without the mark that the settings ask for."""
+
+    def __init__(self) -> None:
+        self.lost: dict[Path, None] = {}
+
+    @hookimpl
+    def output_released(self, release: Release, path: Path) -> None:
+        """Note a file without one."""
+        if release.watermark is None:
+            self.lost[path] = None
+
+    def of(self, output: Path | None, asked: bool) -> str | None:
+        """`kept` or `lost`; None where none was asked for, or nothing left."""
+        if output is None or not asked:
+            return None
+        return "lost" if output in self.lost else "kept"
 
 
 class _Run:
@@ -113,13 +137,14 @@ class _Run:
         self,
         guard: "Guard",
         listed: "Listed",
-        out: Path | None,
+        out: tuple[Path | None, _Marks],
         overwrite: bool,
         workers: int,
         estimate: int,
         progress: Callable[[int, int], None],
     ) -> None:
-        self.guard, self.listed, self.out, self.overwrite = guard, listed, out, overwrite
+        self.guard, self.listed, self.overwrite = guard, listed, overwrite
+        self.out, self.marks = out
         self.workers, self.estimate, self.progress = workers, estimate, progress
         self.done = 0
         self.names = _OutputNames()
@@ -144,7 +169,9 @@ class _Run:
                 names = [self.names.of(one.stem) for one in some]
                 outputs = report.save(self.out, names=names, overwrite=self.overwrite, failures=faults)
             self.say(len(some))
-            yield list(map(_Checked, some, report.verdicts, outputs, map(faults.get, range(len(some)))))
+            asked = bool(settings.watermark.name)
+            marks = [self.marks.of(output, asked) for output in outputs]
+            yield list(map(_Checked, some, report.verdicts, outputs, map(faults.get, range(len(some))), marks))
 
     def say(self, more: int = 1) -> None:
         """Tell how far it is."""
@@ -225,6 +252,13 @@ def _exit_code(checked: list[_Checked], counts: Counter[str]) -> int:
     return _EXIT_FLAGGED if counts[str(Decision.FLAG)] else 0
 
 
+def _told_unmarked(lost: list[Path]) -> str:
+    """How many files left without their mark, and which."""
+    named = ", ".join(map(str, lost[:_LISTED_IN_FULL])) + (", ..." if len(lost) > _LISTED_IN_FULL else "")
+    files = "file" if len(lost) == 1 else "files"
+    return f'{len(lost)} {files} left without an invisible mark, as watermark.when_lost = "unmarked" has it: {named}'
+
+
 def nearest_document(near: Neighbour) -> dict[str, Any]:
     """A neighbour as `--json` shows it."""
     measure = {"similarity": near.similarity, "distance_bits": near.distance_bits}
@@ -245,6 +279,7 @@ def _image_document(one: _Checked) -> dict[str, Any]:
         "verdict_id": one.verdict.verdict_id,
         "output": str(one.output) if one.output else None,
         "release_error": str(one.fault) if one.fault else None,
+        "watermark": one.watermark,
     }
 
 

@@ -9,9 +9,11 @@ import typer
 from guardrail import __version__
 from guardrail.desk.audit_command import audit
 from guardrail.desk.bench_commands import bench_app
+from guardrail.desk.casefile_command import case_file
 from guardrail.desk.check_command import check
 from guardrail.desk.console import plain
 from guardrail.desk.demo_command import demo
+from guardrail.desk.desk_commands import desk, serve
 from guardrail.desk.index_commands import index_app
 from guardrail.desk.keeping_commands import settings_app
 from guardrail.desk.keys_commands import keys_app
@@ -39,6 +41,9 @@ app.command()(demo)
 app.command()(check)
 app.command()(verify)
 app.command()(audit)
+app.command()(desk)
+app.command()(serve)
+app.command("case-file")(case_file)
 app.command()(prompt_digest)
 app.add_typer(index_app)
 app.add_typer(bench_app)

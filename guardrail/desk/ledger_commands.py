@@ -14,6 +14,7 @@ from guardrail.records import InclusionProof
 
 if TYPE_CHECKING:
     from guardrail.memory import Checkpoint, LogEntry, Memory
+    from guardrail.settings import Settings
 
 __all__ = ["ledger_app"]
 
@@ -53,7 +54,7 @@ def verify_ledger(
     from guardrail.memory import LedgerKey
 
     settings = read_settings(settings_file)
-    with _opened(settings.memory_url) as memory, progress_of("rows") as told:
+    with _opened(settings) as memory, progress_of("rows") as told:
         compared = _compared(memory, settings.keys_dir, checkpoint, key or [settings.keys_dir / LedgerKey.PUBLIC_FILE])
         rows, root = memory.verify(compared, deep=deep, told=told)
         origin, counts = memory.origin, memory.counts()
@@ -91,7 +92,7 @@ def sign_checkpoint(
     from guardrail.memory import Checkpoints
 
     settings = read_settings(settings_file)
-    with _opened(settings.memory_url) as memory, progress_of("rows") as told:
+    with _opened(settings) as memory, progress_of("rows") as told:
         signed = Checkpoints(memory, settings.keys_dir).sign(told)
     _write(out, signed.note)
     if not as_json and out is None:
@@ -122,7 +123,7 @@ def prove(
     from guardrail.memory import Checkpoints
 
     settings = read_settings(settings_file)
-    with _opened(settings.memory_url) as memory, progress_of("rows") as told:
+    with _opened(settings) as memory, progress_of("rows") as told:
         proofs = Checkpoints(memory, settings.keys_dir).prove(wanted, told)
     if len(proofs) > 1:
         numbers = ", ".join(str(proof.index + 1) for proof in proofs)
@@ -179,7 +180,7 @@ def erase(
     """
     if as_json and not yes:
         raise SettingsInvalid("--json", "nobody can be asked; pass --yes, too")
-    with _opened(read_settings(settings_file).memory_url) as memory:
+    with _opened(read_settings(settings_file)) as memory:
         rows = memory.find(verdict_id)
         if not yes:
             typer.confirm(f"erase all rows about the image of row {rows[-1].sequence}, for good?", abort=True, err=True)
@@ -191,10 +192,10 @@ def erase(
     Console(highlight=False).print(f"erased the content of rows {numbers}; older copies of the ledger still hold it")
 
 
-def _opened(url: str) -> "closing[Memory]":
+def _opened(settings: "Settings") -> "closing[Memory]":
     from guardrail.memory import Memory
 
-    return closing(Memory(url, must_exist=True))
+    return closing(Memory(settings.memory_url, must_exist=True, pictures=settings.pictures_place))
 
 
 def _compared(memory: "Memory", keys: Path, files: list[Path] | None, verifiers: list[Path]) -> "list[Checkpoint]":

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from guardrail.carriers import Fingerprints, IndexRows
+from guardrail.index.bank_limits import bank_limits_stamp
 from guardrail.index.pinned import Known, PinnedIndex
 from guardrail.index.scans.ivf import IvfScan
 from guardrail.index.store.opening import newest, open_state
@@ -48,6 +49,7 @@ class FolderIndex:
         self._held = False
         self._training: threading.Thread | None = None
         state = open_state(self.folder)
+        self._banks_stamp = bank_limits_stamp(self.folder)
         self._pinned = PinnedIndex(Known(state), state, Structures.of(state, device))
         _ = self._pinned.header  # a calibration that does not fit is told now
 
@@ -56,15 +58,18 @@ class FolderIndex:
     def pinned(self) -> PinnedIndex:
         """See `IndexBackend.pinned`."""
         with self._lock:
-            before = self._pinned
+            before, stamp = self._pinned, bank_limits_stamp(self.folder)
             state = newest(before.state)
-            if state is before.state:
+            if state is before.state and stamp == self._banks_stamp:
                 return before
-            if continues(before.state, state):
+            if state is before.state:
+                fresh = PinnedIndex(before.known, state, before.structures)
+            elif continues(before.state, state):
                 fresh = PinnedIndex(before.known, state, before.structures.grown(state))
             else:  # built anew, or another history of it was put in its place: nothing known of it holds
                 fresh = PinnedIndex(Known(state), state, Structures.of(state, before.structures.device))
             self._pinned = fresh  # in one step: whatever failed above, what was known goes together
+            self._banks_stamp = stamp  # taken before they are read: what comes later is seen by the next search
             self._train_aside()
             return fresh
 

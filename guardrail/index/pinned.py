@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from guardrail.carriers import Fingerprints, IndexRows
 from guardrail.errors import IndexDamaged, PictureNotKept
+from guardrail.index.bank_limits import read_bank_limits
 from guardrail.index.calibrated import calibrated_limits
 from guardrail.index.clusters import Duplicates
 from guardrail.index.scans.base import Allowed
@@ -76,10 +77,12 @@ class PinnedIndex:
 
     @cached_property
     def header(self) -> IndexHeader:
-        """See `IndexBackend.header`; with the limits of the calibration beside the index, where there is one."""
+        """See `IndexBackend.header`; with the limits of the calibration beside the index, and those of single banks."""
         header = self.state.header
         if (limits := calibrated_limits(self.state.folder, header)) is not None:
             header = header.model_copy(update={"limits": limits})
+        if banks := read_bank_limits(self.state.folder, header):
+            header = header.model_copy(update={"limits": header.limits.model_copy(update={"banks": banks})})
         return header
 
     def pinned(self) -> PinnedIndex:

@@ -237,7 +237,7 @@ def _verdict(about: Findings, policy: Policy, winner: _Opinion, owed: list[Match
         rule=winner.rule,
         explanation=explanation(winner.decision, winner.rule, winner.evidence, proofs, is_sure=winner.is_sure),
         evidence=about.evidence,
-        nearest=_nearest(about, proofs),
+        nearest=_nearest(about, proofs, winner),
         credits=tuple(_credit(work) for work in works.values()) if released else (),
         index_snapshot=about.index_snapshot,
         adapter_snapshots=dict(about.adapter_snapshots),
@@ -248,11 +248,14 @@ def _verdict(about: Findings, policy: Policy, winner: _Opinion, owed: list[Match
     )
 
 
-def _nearest(about: Findings, proofs: Proofs) -> tuple[Neighbour, ...]:
-    """The works to list: those of which a copy was proved first."""
+def _nearest(about: Findings, proofs: Proofs, winner: _Opinion) -> tuple[Neighbour, ...]:
+    """The works to list: the one that decided first, then those of which a copy was proved."""
+    deciding = winner.evidence.work if isinstance(winner.evidence, MatchEvidence) else None
     known = about.neighbours + _proofs(about)
     near = nearest_works(known, about.limits, len(known))
-    return tuple(sorted(near, key=lambda one: not proofs.has_proved(one.work))[:_NEAREST_IN_VERDICT])
+    return tuple(
+        sorted(near, key=lambda one: (one.work != deciding, not proofs.has_proved(one.work)))[:_NEAREST_IN_VERDICT]
+    )
 
 
 def _proofs(about: Findings) -> tuple[Neighbour, ...]:

@@ -87,8 +87,8 @@ def _measurement(found: MatchEvidence, proofs: Proofs) -> str:
 
 def _limit(found: MatchEvidence | InputMatch, limits: Limits, *, blocks: bool) -> str:
     """The limit that was reached, as it was measured, and whether it was ever calibrated."""
-    limit = limit_of(found.signal, limits)
-    how = "" if limits.calibration != "uncalibrated" else ", uncalibrated"
+    limit = limit_of(found.signal, limits, "" if isinstance(found, InputMatch) else found.work.bank)
+    how = "" if limits.calibration.partition(", bank limits ")[0] != "uncalibrated" else ", uncalibrated"
     if isinstance(limit, BitsLimit):
         return f"{limit.block_within_bits if blocks else limit.flag_within_bits}{how}"
     if isinstance(limit, CountLimit):

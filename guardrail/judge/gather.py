@@ -35,8 +35,10 @@ _STRENGTH = (
 )
 
 
-def limit_of(signal: Signal, limits: Limits) -> BitsLimit | CountLimit | SimilarityLimit:
-    """The limit of one signal; exact matches always block."""
+def limit_of(signal: Signal, limits: Limits, bank: str = "") -> BitsLimit | CountLimit | SimilarityLimit:
+    """The limit of one signal, for the works of a bank where one is named; exact matches always block."""
+    if bank and limits.banks:
+        limits = limits.of_bank(bank)
     exact = BitsLimit(flag_within_bits=0, block_within_bits=0)
     by_signal: dict[Signal, BitsLimit | CountLimit | SimilarityLimit] = {
         Signal.BYTES: exact,
@@ -53,8 +55,8 @@ def limit_of(signal: Signal, limits: Limits) -> BitsLimit | CountLimit | Similar
 
 
 def reached(found: Neighbour | MatchEvidence | InputMatch, limits: Limits) -> Decision:
-    """The decision that one measured likeness is enough for, by the limits of its signal."""
-    limit = limit_of(found.signal, limits)
+    """The decision that one measured likeness is enough for, by the limits of its signal for its work's bank."""
+    limit = limit_of(found.signal, limits, "" if isinstance(found, InputMatch) else found.work.bank)
     if isinstance(limit, CountLimit):
         assert isinstance(found, GeometryMatch), "points are counted by proof, not by a search"
         return limit.reached(found.inliers)

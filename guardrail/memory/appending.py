@@ -15,8 +15,14 @@ from guardrail.memory.tree import Frontier, leaf_hash
 
 __all__ = ["LedgerRow", "RowKind", "append", "holds_kind", "labels_of", "leaf_of", "row_of"]
 
-RowKind = Literal["verdict", "remedy", "intent", "release", "withdrawal", "erasure", "migration"]
-_ID_FIELDS = {"verdict_id": "v", "earlier_verdict_id": "v", "intent_id": "i", "manifest_id": "m"}  # label by field
+RowKind = Literal["verdict", "remedy", "intent", "release", "withdrawal", "erasure", "migration", "review", "change"]
+_ID_FIELDS = {  # label by field
+    "verdict_id": "v",
+    "earlier_verdict_id": "v",
+    "intent_id": "i",
+    "manifest_id": "m",
+    "decision_id": "d",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +31,7 @@ class LedgerRow:
 
     Attributes:
         sequence: its number, from 1; its leaf has the index `sequence - 1`.
-        kind: `verdict`, `remedy`, `intent`, `release`, `withdrawal`, `erasure` or `migration`.
+        kind: `verdict`, `remedy`, `intent`, `release`, `withdrawal`, `review`, `erasure` or `migration`.
         leaf: canonical JSON (RFC 8785) of kind and content; None once the row was erased.
         leaf_sha256: hash of the leaf in the tree, as hex.
     """

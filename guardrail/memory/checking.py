@@ -9,12 +9,13 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from guardrail.errors import LedgerBroken
+from guardrail.memory.agreeing import Beside, decisions_beside, is_as_entered
 from guardrail.memory.appending import holds_kind, labels_of, leaf_of
 from guardrail.memory.database import Database
 from guardrail.memory.finding import size_of
 from guardrail.memory.releases import checked
 from guardrail.memory.shapes import content_of
-from guardrail.memory.tables import Case, Label, LedgerState, Print, StoredRow, Unfinished
+from guardrail.memory.tables import Case, Label, LedgerState, Print, Sighting, StoredRow, Unfinished
 from guardrail.memory.tree import LEAF, Frontier
 
 __all__ = ["LedgerTip", "check_ledger"]
@@ -77,9 +78,10 @@ def check_ledger(
 
 @dataclass
 class _Said:
-    """What other tables say of rows, by sequence."""
+    """What other tables say of rows, by sequence; `cases` are those that verdicts opened, or were seen in again."""
 
     cases: dict[int, str] = field(default_factory=dict)
+    decisions: dict[int, Beside] = field(default_factory=dict)
     prints: set[int] = field(default_factory=set)
     unfinished: set[str] = field(default_factory=set)
 
@@ -98,6 +100,7 @@ class _Check:
         self.ids: dict[int, list[str]] = {}  # of erased rows, by their erasures
         self.withdrawn: set[str] = set()
         self.without_prints: list[tuple[int, dict[str, Any]]] = []
+        self.without_decision: list[int] = []
         self.intents: dict[str, int] = {}
 
     def rows(self, rows: Sequence[Row]) -> None:
@@ -126,15 +129,14 @@ class _Check:
     def _one(self, sequence: int, kind: str, leaf: bytes) -> None:
         """What other rows and tables say of one row."""
         if kind == "erasure":
-            for one in content_of(sequence, kind, leaf)["rows"]:
-                self.erasures[one["sequence"]] = one["kind"], one["leaf_sha256"]
-                if one.get("ids") is not None:
-                    self.ids[one["sequence"]] = sorted(one["ids"])
+            self._erasure(content_of(sequence, kind, leaf))
         elif kind == "withdrawal":
             content = content_of(sequence, kind, leaf)
             self.withdrawn.add(content.get("intent_id") or content["verdict_id"])
         elif kind == "release" and leaf.startswith(_WITH_PRINTS) and sequence not in self.said.prints:
             self.without_prints.append((sequence, content_of(sequence, kind, leaf)["release"]))
+        if kind == "review" or sequence in self.said.decisions:
+            self._review(sequence, kind, leaf)
         if (verdict_id := self.said.cases.pop(sequence, None)) is not None:
             named = kind == "verdict" and content_of(sequence, kind, leaf)["verdict"]["verdict_id"]
             if named != verdict_id:
@@ -143,6 +145,22 @@ class _Check:
             if kind != "release" or not leaf.startswith(_WITH_PRINTS):
                 raise LedgerBroken(sequence, "prints beside it", f"none for a {kind}")
             self.said.prints.discard(sequence)
+
+    def _erasure(self, content: dict[str, Any]) -> None:
+        for one in content["rows"]:
+            self.erasures[one["sequence"]] = one["kind"], one["leaf_sha256"]
+            if one.get("ids") is not None:
+                self.ids[one["sequence"]] = sorted(one["ids"])
+
+    def _review(self, sequence: int, kind: str, leaf: bytes) -> None:
+        """A decision is a row, and beside it what the desk shows of it: both, and the same."""
+        beside = self.said.decisions.pop(sequence, None)
+        if kind != "review":
+            raise LedgerBroken(sequence, "a decision beside it", f"none for a {kind}")
+        if beside is None:
+            self.without_decision.append(sequence)
+        elif not is_as_entered(beside, content_of(sequence, kind, leaf)):
+            raise LedgerBroken(sequence, "another decision beside it", "the decision that it says")
 
     def _grow(self, hashes: list[bytes]) -> None:
         """Put leaves into the tree, and compare its root where a checkpoint names one."""
@@ -209,11 +227,20 @@ class _Check:
         for sequence, release in self.without_prints:
             if sequence not in said.prints and not {release.get("intent_id"), release["verdict_id"]} & self.withdrawn:
                 raise LedgerBroken(sequence, "no prints beside it", "those that it names")
+        self._check_decisions(said, gone)
         for sequence in sorted({*self.said.cases, *self.said.prints} & {*said.cases, *said.prints}, key=str):
             raise LedgerBroken(sequence, "a case or prints of a row that is erased or not there", "that row")
         for intent_id in sorted(self.intents, key=self.intents.__getitem__):
             if intent_id not in self.said.unfinished and self.intents[intent_id] not in gone:
                 raise LedgerBroken(self.intents[intent_id], "an intent without an outcome", "a release or withdrawal")
+
+    def _check_decisions(self, said: "_Said", gone: set[int]) -> None:
+        """Every decision of the desk has its row, and every such row its decision."""
+        for sequence in self.without_decision:
+            if sequence not in said.decisions and sequence not in gone:
+                raise LedgerBroken(sequence, "no decision beside it", "the one that it says")
+        for sequence in sorted({*self.said.decisions} & {*said.decisions} - gone, key=str):
+            raise LedgerBroken(sequence, "a decision of a row that is not there", "that row")
 
     def _check_erased(self) -> None:
         """Every row without content is named by an erasure, and found by the ids that this names."""
@@ -234,8 +261,10 @@ def _agree_on_ids(sequence: int, labels: Sequence[str], expected: list[str]) -> 
 
 
 def _said_of_rows(session: Session) -> _Said:
-    cases = session.execute(select(Case.sequence, Case.verdict_id).where(Case.state != "erased"))
-    return _Said({case.sequence: case.verdict_id for case in cases}, set(session.scalars(select(Print.sequence))))
+    cases = select(Case.sequence, Case.verdict_id).where(Case.state != "erased")
+    verdicts = [*session.execute(cases), *session.execute(select(Sighting.sequence, Sighting.verdict_id))]
+    prints = set(session.scalars(select(Print.sequence)))
+    return _Said({one.sequence: one.verdict_id for one in verdicts}, decisions_beside(session), prints)
 
 
 def _chunks(database: Database, after: int) -> Iterator[list[Row]]:

@@ -1,25 +1,32 @@
 """The database that ledger and queue lie in: one writer at a time, usable in threads and after a fork."""
 
+import logging
 import os
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text
+from sqlalchemy import Engine, create_engine, event, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
-from guardrail.errors import MemoryUnwritable
-from guardrail.memory.migration import carry_over, make_tables
-from guardrail.memory.tables import FORMAT, STATE_ID, LedgerState
+from guardrail.errors import GuardrailError, MemoryUnwritable
+from guardrail.memory.forking import ForkGate
+from guardrail.memory.migration import bring_to_today, is_of_today
+from guardrail.memory.tables import LedgerState
 
 __all__ = ["Database"]
 
+log = logging.getLogger("guardrail")
+
 _SQLITE_WAIT_S = 30  # how long a writer waits for another
+_AGAIN_S = 0.02  # between two tries to change how a SQLite file is written
 _SETTING_UP = 0x67756172  # number of PostgreSQL's advisory lock under which tables are made: "guar"
 
 
@@ -42,20 +49,29 @@ class Database:
         self.is_postgresql = self._parsed.get_backend_name() == "postgresql"
         self.file = _file_of(self._parsed) if self.is_sqlite else None
         self._one_at_a_time = threading.RLock() if self.is_sqlite and self.file is None else None
+        self._pid = os.getpid()
         with self._told():
             if self.file is not None:
                 _make_private(self.file, must_exist=must_exist)
             self._engine = _engine(self._parsed, self.file)
-            self._pid = os.getpid()
-            self._set_up()
+            self._gate = ForkGate(self._engine.dispose) if self.file is not None else None
+            try:
+                self._set_up()
+            except BaseException:
+                self.close()
+                raise
 
     @property
     def engine(self) -> Engine:
         """The engine; in a process that was forked, with connections of its own.
 
         Raises:
-            MemoryUnwritable: it lies in the memory of another process.
+            MemoryUnwritable: it lies in the memory of another process, or was being written when this one was forked.
         """
+        if self._gate is not None and self._gate.is_tainted:
+            raise MemoryUnwritable(
+                self.shown, "this process was forked while a transaction was on; start it another way"
+            )
         if os.getpid() != self._pid:
             if self._one_at_a_time is not None:
                 raise MemoryUnwritable(self.shown, "it lies in the memory of the process that this one was forked from")
@@ -70,7 +86,7 @@ class Database:
         Raises:
             MemoryUnwritable: it cannot be read.
         """
-        with self._told(), self._alone(), Session(self.engine) as session:
+        with self._told(), self._alone(), self._one_transaction(), Session(self.engine) as session:
             yield session
 
     @contextmanager
@@ -80,13 +96,34 @@ class Database:
         Raises:
             MemoryUnwritable: nothing was written.
         """
-        writer = self.engine.execution_options(guardrail_writes=True)
-        with self._told(), self._alone(), Session(writer) as session, session.begin():
-            yield session, session.scalars(select(LedgerState).with_for_update()).one()
+        with self._told(), self._alone(), self._one_transaction():
+            writer = self.engine.execution_options(guardrail_writes=True)
+            with Session(writer) as session, session.begin():
+                yield session, session.scalars(select(LedgerState).with_for_update()).one()
+
+    def forget_old_pages(self) -> None:
+        """Have SQLite write its log of changes into the file and empty it: what was erased still stands in it.
+
+        It is tried for as long as a writer waits for another; where a reader is in the way all that time, the log is
+        emptied later, by whoever writes or closes next.
+
+        Raises:
+            MemoryUnwritable: it cannot be written.
+        """
+        if self.file is None:
+            return
+        with self._told(), self._one_transaction(), closing(self.engine.raw_connection()) as connection:
+            busy, *_ = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            log.warning("old pages of %s are still being read, and stand in its log until later", self.shown)
 
     def close(self) -> None:
         """Give the connections back."""
         self._engine.dispose(close=os.getpid() == self._pid)
+
+    def _one_transaction(self) -> Any:
+        """No process is forked while one is on."""
+        return self._gate.inside() if self._gate is not None else nullcontext()
 
     def _alone(self) -> Any:
         """In memory there is one connection for all threads."""
@@ -97,37 +134,26 @@ class Database:
         try:
             yield
         except (SQLAlchemyError, OSError) as error:
-            if isinstance(error, MemoryUnwritable):
+            if isinstance(error, GuardrailError):  # some are OSErrors, too
                 raise
             raise MemoryUnwritable(self.shown, str(getattr(error, "orig", None) or error)) from error
 
     def _set_up(self) -> None:
+        with self._one_transaction():
+            self._make_tables()
+            if self.file is not None:  # once it is known to be ours
+                with closing(self._engine.raw_connection()) as connection:
+                    _log_ahead(connection.cursor())
+
+    def _make_tables(self) -> None:
         with self._engine.connect() as connection:
-            if self._is_current(connection):
+            if is_of_today(connection, self.shown):
                 return
         with self._engine.execution_options(guardrail_writes=True).begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SETTING_UP})
-            if self._is_current(connection):  # made by another process meanwhile
-                return
-            older = "ledger" in inspect(connection).get_table_names()
-            if older:
-                carry_over(connection, self.shown)
-            else:
-                make_tables(connection)
-
-    def _is_current(self, connection: Connection) -> bool:
-        """Whether the tables are there, in the format of today.
-
-        Raises:
-            MemoryUnwritable: they are of a later one.
-        """
-        if "ledger_state" not in inspect(connection).get_table_names():
-            return False
-        found = connection.scalar(select(LedgerState.format).where(LedgerState.state_id == STATE_ID))
-        if found != FORMAT:
-            raise MemoryUnwritable(self.shown, f"found a ledger of format {found}, expected 1 or {FORMAT}")
-        return True
+            if not is_of_today(connection, self.shown):  # made by another process meanwhile
+                bring_to_today(connection, self.shown)
 
 
 def _file_of(url: URL) -> Path | None:
@@ -160,10 +186,28 @@ def _engine(url: URL, file: Path | None) -> Engine:
     return engine
 
 
+def _log_ahead(cursor: Any) -> None:
+    """Have changes written into a log first (WAL), so that readers and the writer do not wait for each other.
+
+    On a disk where that cannot be done it stays as it is, which is as safe.
+    """
+    until = time.monotonic() + _SQLITE_WAIT_S
+    while cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            if cursor.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+                return
+        except sqlite3.OperationalError as error:  # others are at it, who are not waited for here
+            if error.sqlite_errorcode == sqlite3.SQLITE_READONLY:
+                return
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(_AGAIN_S)
+
+
 def _make_private(path: Path, *, must_exist: bool) -> None:
     """Make the file and its folder, readable for their owner alone: prompts and held pictures lie there."""
     if must_exist and not path.is_file():
         raise FileNotFoundError(f"there is no ledger at {str(path)!r}")
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not path.exists():
-        path.touch(mode=0o600)
+    with suppress(FileExistsError):  # never opened and closed once it is there: that would take the locks on it away
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))

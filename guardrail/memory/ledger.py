@@ -1,36 +1,40 @@
 """The ledger, one row for every verdict and every step of a release; and the review queue."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import func, select
 
 from guardrail.carriers import OutputPrints
+from guardrail.desk_settings import DeskSettings
 from guardrail.errors import MemoryUnwritable
+from guardrail.memory.accounts import Accounts
 from guardrail.memory.appending import LedgerRow, append, row_of
+from guardrail.memory.audit import Audit
+from guardrail.memory.case_hashes import CaseHashes
+from guardrail.memory.changes import Changes
 from guardrail.memory.checking import LedgerTip, check_ledger
 from guardrail.memory.database import Database
 from guardrail.memory.erasing import erase_rows
 from guardrail.memory.finding import size_of
+from guardrail.memory.held import Held, keep, keep_again
+from guardrail.memory.idempotency import Idempotency
+from guardrail.memory.jobs import Jobs
 from guardrail.memory.notes import Checkpoint
+from guardrail.memory.opening import CaseOpener, Opening
+from guardrail.memory.pictures import ORPHAN_AGE_H, Pictures, beside
 from guardrail.memory.proving import find_rows, origin_of, prove_row, roots_of
+from guardrail.memory.purging import sweep
 from guardrail.memory.releases import Reconciled, Releases
+from guardrail.memory.reviews import Reviews
 from guardrail.memory.tables import Case, Print, StoredRow, Unfinished
+from guardrail.memory.webhooks import Webhooks, enqueue_verdicts
 from guardrail.memory.writers import writers_of
-from guardrail.records import GenerationContext, InclusionProof, Release, ReleaseIntent, RemedyTried, Verdict
+from guardrail.records import GenerationContext, InclusionProof, Limits, Release, ReleaseIntent, RemedyTried
 
 __all__ = ["Held", "LedgerCounts", "Memory"]
 
 _ROWS_AT_A_TIME = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What is remembered of one judged image: its verdict, and the PNG to review where a person must look."""
-
-    verdict: Verdict
-    png: bytes | None = None
 
 
 class LedgerCounts(NamedTuple):
@@ -49,40 +53,87 @@ class Memory:
     Args:
         url: an SQLAlchemy URL; a SQLite file and its folder are made when missing, for their owner alone.
         must_exist: whether a missing SQLite file is an error instead: to look at a ledger, none is made.
+        pictures: where pictures of cases lie, a folder or an fsspec URL; default: in a folder beside a SQLite file
+            (`memory.db-pictures` of `memory.db`), and in this process for a database in memory. A server has none.
+        desk: how cases are opened and reviewed; default: as the settings' defaults say.
 
     Raises:
+        ExtraMissing: the library for that kind of URL is not installed.
         MemoryUnwritable: the database cannot be opened or made, or is of a format that is not known.
         LedgerBroken: the ledger is of format 1, to be carried over, and does not hold.
     """
 
-    def __init__(self, url: str, *, must_exist: bool = False) -> None:
+    def __init__(
+        self, url: str, *, must_exist: bool = False, pictures: str | None = None, desk: DeskSettings | None = None
+    ) -> None:
         self._database = Database(url, must_exist=must_exist)
+        self.pictures = Pictures(_place_of_pictures(self._database) if pictures is None else pictures)
+        self.desk = desk or DeskSettings()
+        self._opener = CaseOpener(self.desk)
         self._writers = writers_of(self._database)
         self._releases = Releases(self._database, self._writers)
+        self.accounts = Accounts(self._database)
+        self.audit = Audit(self._database)
+        self.jobs = Jobs(self._database)
+        self.changes = Changes(self._database)
+        self.reviews = Reviews(self._database, self.pictures, self.desk)
+        self.hashes = CaseHashes(self._database)
+        self.webhooks = Webhooks(self._database)
+        self.idempotency = Idempotency(self._database)
         self.url = self._database.shown
 
     # --- verdicts ----------------------------------------------------------------------------------------
 
-    def record_verdicts(self, judged: Sequence[Held], context: GenerationContext | None) -> None:
-        """Append one row for each verdict, and open a case for each flagged image; all of them or none.
+    def record_verdicts(
+        self, judged: Sequence[Held], context: GenerationContext | None, limits: Limits | None = None
+    ) -> None:
+        """Append one row for each verdict, and open a case for each image with a picture; all of them or none.
 
-        Prompts are kept with the cases, where a reviewer needs them, never in the ledger.
+        Prompts are kept with the cases, where a reviewer needs them, never in the ledger. Pictures are in their store
+        before anything names them; of a case that is then not opened, `sweep_pictures` takes it away.
+
+        Args:
+            judged: the images.
+            context: how the model was run.
+            limits: by which they were judged, for how severe a case is; None where they are not known.
 
         Raises:
-            MemoryUnwritable: nothing was written.
+            MemoryUnwritable: nothing was written, but perhaps pictures that nothing names.
         """
         run = context.without_prompts().model_dump(mode="json") if context else None
         whole = context.model_dump(mode="json") if context else None
-        contents = [{"verdict": held.verdict.model_dump(mode="json"), "context": run} for held in judged]
+        contents = [
+            {"verdict": held.verdict.model_dump(mode="json"), "context": run, "organisation": held.organisation}
+            for held in judged
+        ]
+        digests = keep(self.pictures, judged)
         with self._database.writing() as (session, state):
             sequences = append(session, state, "verdict", contents)
-            for held, sequence in zip(judged, sequences, strict=True):
-                if held.png is None:
-                    continue
-                verdict_id, opened = held.verdict.verdict_id, held.verdict.at.isoformat()
-                session.add(
-                    Case(verdict_id=verdict_id, sequence=sequence, opened_at=opened, png=held.png, context=whole)
-                )
+            opened = [
+                Opening(held, sequence, sha256)
+                for held, sequence, sha256 in zip(judged, sequences, digests, strict=True)
+                if sha256 is not None
+            ]
+            enqueue_verdicts(session, ((held.organisation, held.verdict) for held in judged))
+            if opened:
+                self._opener.open_cases(session, state, opened, whole, limits)
+                keep_again(self.pictures, judged, digests)
+
+    def sweep_pictures(self, *, older_than_h: float = ORPHAN_AGE_H) -> tuple[str, ...]:
+        """Take away pictures that nothing names: neither a case, nor a check that is still to be done.
+
+        Those of cases that were then not opened are such. Some are taken away at a time, and only then writers wait.
+
+        Args:
+            older_than_h: hours that such a picture is let alone.
+
+        Returns:
+            The digests of the pictures that were taken away.
+
+        Raises:
+            MemoryUnwritable: the store cannot be gone through, or written.
+        """
+        return sweep(self._database, self.pictures, older_than_h)
 
     def record_remedies(self, tried: Sequence[RemedyTried], run_id: str) -> None:
         """Append one row for each remedy that was tried on a run, or did not fit.
@@ -164,6 +215,15 @@ class Memory:
             LedgerBroken: such a row was edited.
         """
         return self._releases.by_manifest(manifest_id)
+
+    def release_of(self, decision_id: str) -> Release | None:
+        """The release by a person's decision that stands, neither withdrawn nor erased; None where there is none.
+
+        Raises:
+            MemoryUnwritable: the ledger cannot be read.
+            LedgerBroken: such a row was edited.
+        """
+        return self._releases.by_decision(decision_id)
 
     def fate_of(self, manifest_id: str) -> Literal["released", "withdrawn", "erased", "unknown"]:
         """What the ledger says of a manifest: that its file left, did not leave, was erased from it, or nothing.
@@ -270,7 +330,7 @@ class Memory:
             LedgerBroken: a row about it was edited.
             MemoryUnwritable: nothing was erased; or it is being released right now.
         """
-        return erase_rows(self._database, verdict_id, reason)
+        return erase_rows(self._database, self.pictures, verdict_id, reason)
 
     def counts(self) -> LedgerCounts:
         """How much there is.
@@ -295,3 +355,9 @@ class Memory:
         """Give the database connections and the writer's lock back."""
         self._writers.close()
         self._database.close()
+
+
+def _place_of_pictures(database: Database) -> str | None:
+    if database.file is not None:
+        return beside(database.file)
+    return "" if database.is_sqlite else None

@@ -1,26 +1,49 @@
-"""Tables of today, made new or out of a ledger of format 1: a chain in which each row held the digest of the last."""
+"""Tables of today, made new or out of those of an older format, in the one transaction that is handed in."""
 
 import hashlib
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import rfc8785
-from sqlalchemy import JSON, Column, Connection, Integer, MetaData, String, Table, insert, inspect, select, text
+from sqlalchemy import (
+    JSON,
+    Column,
+    Connection,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    insert,
+    inspect,
+    select,
+    text,
+)
 from sqlalchemy.orm import Session
 
 from guardrail.errors import LedgerBroken, MemoryUnwritable
+from guardrail.memory import append_only  # noqa: F401  # the tables of the desk, and their triggers
 from guardrail.memory.appending import append
 from guardrail.memory.shapes import is_shaped
-from guardrail.memory.tables import FORMAT, STATE_ID, Base, Case, LedgerState
+from guardrail.memory.tables import FORMAT, REVISION, STATE_ID, Base, LedgerState
 
-__all__ = ["carry_over", "make_tables"]
+__all__ = ["bring_to_today", "is_of_today"]
 
+_STEPS = Path(__file__).parent  # with env.py, and versions/
+_REVISIONS = {2: (None, "0001"), FORMAT: (REVISION,)}  # what Alembic may say beside a format; it came after format 2
 _NO_ROW_BEFORE = "0" * 64
 _ROWS_AT_A_TIME = 1000
 _OLD_KINDS = frozenset({"verdict", "remedy", "release", "withdrawal"})
+_REVISION = Table(  # as Alembic makes it; read and written without it, for loading it takes longer than all else here
+    "alembic_version",
+    MetaData(),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
 _OLD = Table(
     "ledger_format_1",
     MetaData(),
@@ -30,18 +53,67 @@ _OLD = Table(
     Column("previous_sha256", String),
     Column("row_sha256", String),
 )
-_OLD_CASES = ", ".join(column.name for column in Case.__table__.columns)  # the same in both formats
+_OLD_CASES = "case_id, verdict_id, sequence, opened_at, state, png, context"  # the same in formats 1 and 2
 
 
-def make_tables(connection: Connection) -> None:
-    """Make what is missing of the tables, and the state of an empty ledger."""
-    Base.metadata.create_all(connection)
-    state = {"state_id": STATE_ID, "format": FORMAT, "ledger_id": uuid4().hex, "size": 0, "frontier": b""}
+def is_of_today(connection: Connection, place: str) -> bool:
+    """Whether the tables are there, in the format of today; False: there are none, or they are older.
+
+    Raises:
+        MemoryUnwritable: they are of a format that is not known, or Alembic's revision is that of another one.
+    """
+    names = inspect(connection).get_table_names()
+    if "ledger_state" not in names:
+        return False
+    found = connection.scalar(select(LedgerState.format).where(LedgerState.state_id == STATE_ID))
+    revision = connection.scalar(select(_REVISION.c.version_num)) if _REVISION.name in names else None
+    if revision not in _REVISIONS.get(found or 0, ()):
+        of_alembic = f" at revision {revision!r}" if revision else ""
+        raise MemoryUnwritable(place, f"found a ledger of format {found}{of_alembic}, expected 1 to {FORMAT}")
+    return found == FORMAT
+
+
+def bring_to_today(connection: Connection, place: str) -> None:
+    """Make the tables, or carry those of an older format over to today; to be called where `is_of_today` is False.
+
+    Raises:
+        MemoryUnwritable: they are of no format that is known.
+        LedgerBroken: a ledger of format 1 whose chain does not hold.
+    """
+    names = inspect(connection).get_table_names()
+    if "ledger_state" in names:
+        _take_steps(connection, "0001", REVISION)
+    elif "ledger" in names:
+        _carry_over(connection, place)
+        _take_steps(connection, "0001", REVISION)
+    else:
+        Base.metadata.create_all(connection)
+        _begin(connection, FORMAT)
+        _REVISION.create(connection)
+        connection.execute(insert(_REVISION), {"version_num": REVISION})
+
+
+def _begin(connection: Connection, number: int) -> None:
+    """The state of an empty ledger of a format."""
+    state = {"state_id": STATE_ID, "format": number, "ledger_id": uuid4().hex, "size": 0, "frontier": b""}
     connection.execute(insert(LedgerState), state)
 
 
-def carry_over(connection: Connection, place: str) -> None:
-    """Turn a ledger of format 1 into one of today; each old row becomes a leaf, and one more row notes the old tip.
+def _take_steps(connection: Connection, since: str | None, until: str) -> None:
+    """Have Alembic take the steps from one revision to another."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_STEPS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    if since is not None:
+        command.stamp(config, since)
+    command.upgrade(config, until)
+
+
+def _carry_over(connection: Connection, place: str) -> None:
+    """Turn a ledger of format 1 into one of format 2; each old row becomes a leaf, and one more notes the old tip.
 
     Raises:
         MemoryUnwritable: the tables are not those of format 1.
@@ -54,7 +126,8 @@ def carry_over(connection: Connection, place: str) -> None:
         connection.execute(text(f"CREATE TABLE {table}_format_1 AS SELECT * FROM {table}"))  # noqa: S608  # our names
     connection.execute(text("DROP TABLE cases"))
     connection.execute(text("DROP TABLE ledger"))
-    make_tables(connection)
+    _take_steps(connection, None, "0001")
+    _begin(connection, 2)
     with Session(connection, join_transaction_mode="conditional_savepoint") as session:
         state = session.scalars(select(LedgerState)).one()
         rows, tip = 0, _NO_ROW_BEFORE

@@ -16,7 +16,7 @@ from guardrail.records import InclusionProof
 __all__ = ["check_proof", "find_rows", "open_checkpoint", "origin_of", "prove_row", "roots_of"]
 
 _ORIGIN = "diffusion-guardrail/ledger"  # put before a ledger's id
-_KINDS_OF_ID = {"v": ("verdict",), "m": ("release",), "i": ("intent",)}  # which row an id stands for
+_KINDS_OF_ID = {"v": ("verdict",), "m": ("release",), "i": ("intent",), "d": ("review",)}  # which row an id stands for
 
 
 def origin_of(database: Database) -> str:

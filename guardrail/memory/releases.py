@@ -147,6 +147,14 @@ class Releases:
             rows, withdrawals = _rows_of(session, manifest_id)
         return tuple(_release(row) for row in rows if not row.erased and not withdrawals.takes_back(row))
 
+    def by_decision(self, decision_id: str) -> Release | None:
+        """The release by a person's decision that stands; None where there is none."""
+        with self._database.reading() as session:
+            rows = list(labelled(session, [f"d:{decision_id}"], ("release",)))
+            withdrawals = Withdrawals(session, rows[0].sequence if rows else size_of(session))
+        standing = [row for row in rows if not row.erased and not withdrawals.takes_back(row)]
+        return _release(standing[-1]) if standing else None
+
     def fate(self, manifest_id: str) -> Literal["released", "withdrawn", "erased", "unknown"]:
         """What the ledger says of a manifest; where several rows name it, the one that stands counts."""
         with self._database.reading() as session:

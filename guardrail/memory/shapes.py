@@ -16,6 +16,8 @@ _SHAPES: dict[str, Any] = {
     "intent": {"intent": {"intent_id": _ID, "verdict_id": _ID}},
     "release": {"release": {"verdict_id": _ID, "manifest_id": _ID, "intent_id": _MAYBE_ID}},
     "withdrawal": {"verdict_id": _ID, "intent_id": _MAYBE_ID},
+    "review": {"review": {"decision_id": _ID, "verdict_id": _ID}},
+    "change": {"change": {"change_id": _ID, "kind": str, "undoes": _MAYBE_ID}},
     "erasure": {"rows": [{"sequence": int, "kind": str, "leaf_sha256": str, "ids": ([str], None)}]},
 }
 

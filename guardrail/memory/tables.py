@@ -1,13 +1,26 @@
-"""The tables of ledger, queue and releases, format 2."""
+"""The tables of ledger, queue and releases, format 3."""
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, String
+from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, LargeBinary, String, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-__all__ = ["FORMAT", "STATE_ID", "Base", "Case", "Label", "LedgerState", "Print", "StoredRow", "Unfinished"]
+__all__ = [
+    "FORMAT",
+    "REVISION",
+    "STATE_ID",
+    "Base",
+    "Case",
+    "Label",
+    "LedgerState",
+    "Print",
+    "Sighting",
+    "StoredRow",
+    "Unfinished",
+]
 
-FORMAT = 2  # of these tables; 1 was a hash chain
+FORMAT = 3  # of these tables; 1 was a hash chain, 2 had no accounts and no decisions
+REVISION = "0002"  # of Alembic that made format 3, see versions/
 STATE_ID = 1  # of the one row of `ledger_state`
 _ID_LENGTH = 32  # letters of a verdict's, an intent's and a writer's id
 _LABEL_LENGTH = 512  # letters, more than any manifest's URN has
@@ -80,14 +93,54 @@ class Print(Base):
 
 
 class Case(Base):
-    """One flagged image that waits for a person."""
+    """One flagged image that waits for a person, or waited.
+
+    `band` is severity in tenths, by which the queue is sorted before age; `group_id` the first case of those that are
+    nearly the same picture. The picture lies in the store under `picture_sha256`, and in `png` in cases of format 2.
+    """
 
     __tablename__ = "cases"
+    __table_args__ = (Index("cases_by_queue", "organisation", "state", "band", "opened_at", "case_id", "group_id"),)
 
     case_id: Mapped[int] = mapped_column(primary_key=True)
     verdict_id: Mapped[str] = mapped_column(String(_ID_LENGTH), unique=True)
     sequence: Mapped[int] = mapped_column(ForeignKey("ledger.sequence"))
     opened_at: Mapped[str] = mapped_column(String(40))
     state: Mapped[str] = mapped_column(String(16), default="open", index=True)
-    png: Mapped[bytes] = mapped_column(LargeBinary)
+    png: Mapped[bytes | None] = mapped_column(LargeBinary)
     context: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    organisation: Mapped[str] = mapped_column(String(64), default="default", server_default="default")
+    group_id: Mapped[int | None] = mapped_column(index=True)
+    picture_sha256: Mapped[str | None] = mapped_column(String(64), index=True)
+    pixels_sha256: Mapped[str | None] = mapped_column(String(64), index=True)
+    pdq: Mapped[bytes | None] = mapped_column(LargeBinary)
+    rule: Mapped[str] = mapped_column(default="", server_default="")
+    judged: Mapped[str] = mapped_column(String(16), default="flag", server_default="flag")  # the verdict's decision
+    severity: Mapped[float] = mapped_column(Float, default=0.0, server_default="0")
+    band: Mapped[int] = mapped_column(default=0, server_default="0")
+    image: Mapped[str] = mapped_column(default="", server_default="")
+    nearest_work: Mapped[str] = mapped_column(default="", server_default="", index=True)  # bank/work_id
+    nearest_title: Mapped[str] = mapped_column(default="", server_default="")
+    nearest_bank: Mapped[str] = mapped_column(default="", server_default="")
+    nearest_holder: Mapped[str] = mapped_column(default="", server_default="")
+    seen_times: Mapped[int] = mapped_column(default=1, server_default="1")
+    lease_account: Mapped[str | None] = mapped_column(String(_ID_LENGTH))
+    lease_until: Mapped[str | None] = mapped_column(String(40))
+    outcome: Mapped[str | None] = mapped_column(String(24))
+    decided_at: Mapped[str | None] = mapped_column(String(40))
+    settled_by: Mapped[str | None] = mapped_column(String(_ID_LENGTH))  # the decision that its outcome is of
+    released_by: Mapped[str | None] = mapped_column(String(_ID_LENGTH))  # the decision that it is released by
+    purged_at: Mapped[str | None] = mapped_column(String(40))
+    sensitive: Mapped[bool] = mapped_column(default=False, server_default=false())
+    revision: Mapped[int] = mapped_column(default=0, server_default="0")
+
+
+class Sighting(Base):
+    """One more verdict on the very pixels of a case."""
+
+    __tablename__ = "sightings"
+
+    verdict_id: Mapped[str] = mapped_column(String(_ID_LENGTH), primary_key=True)
+    case_id: Mapped[int] = mapped_column(ForeignKey("cases.case_id"), index=True)
+    sequence: Mapped[int] = mapped_column(ForeignKey("ledger.sequence"))
+    at: Mapped[str] = mapped_column(String(40))

@@ -2,7 +2,15 @@
 
 from guardrail.records.audit import AuditClique, AuditFinding, AuditOutcome, AuditReport, ExtractedWork, Measured
 from guardrail.records.base import VIEWS, Point, Record, Region, View
-from guardrail.records.calibration import Background, Calibration, FalseAlarms, FittedLimit, SignalLimits
+from guardrail.records.calibration import (
+    Background,
+    Calibration,
+    FalseAlarms,
+    FittedLimit,
+    Histogram,
+    ReviewsUsed,
+    SignalLimits,
+)
 from guardrail.records.evidence import (
     CheckFailed,
     CopyMatch,
@@ -22,10 +30,24 @@ from guardrail.records.evidence import (
 from guardrail.records.index import EmbedderSpec, IndexChange, IndexHeader, Neighbour, Normalisation, Sampling, tiles_of
 from guardrail.records.keys import CertificateFacts, KeysReport
 from guardrail.records.ledger import InclusionProof
-from guardrail.records.limits import BitsLimit, CountLimit, Decision, Limits, Signal, SimilarityLimit
+from guardrail.records.limits import BankLimit, BitsLimit, CountLimit, Decision, Limits, Signal, SimilarityLimit
 from guardrail.records.privacy import PrivacyAudit, PrivacyClaim, PrivacyStatement
 from guardrail.records.release import ImageMime, Release, ReleaseIntent, Watermark, WatermarkFound
 from guardrail.records.remedy import RemedyName, RemedyTried
+from guardrail.records.review import (
+    Actor,
+    CaseFilter,
+    CaseRow,
+    CaseState,
+    DecisionAsked,
+    ReasonCode,
+    ReviewAnswers,
+    ReviewDecision,
+    ReviewOutcome,
+    ReviewRound,
+    Role,
+    Scope,
+)
 from guardrail.records.run import (
     Adapter,
     AdapterKind,
@@ -43,6 +65,7 @@ from guardrail.records.works import Disposition, Work
 
 __all__ = [
     "VIEWS",
+    "Actor",
     "Adapter",
     "AdapterKind",
     "AuditClique",
@@ -50,14 +73,19 @@ __all__ = [
     "AuditOutcome",
     "AuditReport",
     "Background",
+    "BankLimit",
     "BitsLimit",
     "Calibration",
+    "CaseFilter",
+    "CaseRow",
+    "CaseState",
     "CertificateFacts",
     "CheckFailed",
     "CopyMatch",
     "CountLimit",
     "Credit",
     "Decision",
+    "DecisionAsked",
     "Disposition",
     "EmbedderSpec",
     "Evidence",
@@ -69,6 +97,7 @@ __all__ = [
     "GeneratorState",
     "GeometryMatch",
     "HashMatch",
+    "Histogram",
     "ImageMime",
     "InclusionProof",
     "IndexChange",
@@ -91,14 +120,22 @@ __all__ = [
     "PrivacyAudit",
     "PrivacyClaim",
     "PrivacyStatement",
+    "ReasonCode",
     "Record",
     "Region",
     "Release",
     "ReleaseIntent",
     "RemedyName",
     "RemedyTried",
+    "ReviewAnswers",
+    "ReviewDecision",
+    "ReviewOutcome",
+    "ReviewRound",
+    "ReviewsUsed",
+    "Role",
     "RunEvidence",
     "Sampling",
+    "Scope",
     "SemanticMatch",
     "SignCalibration",
     "SignLimits",

@@ -16,13 +16,15 @@ __all__ = [
     "Calibration",
     "FalseAlarms",
     "FittedLimit",
+    "Histogram",
     "Method",
+    "ReviewsUsed",
     "SignalLimits",
     "calibration_digest",
     "specification_sha256",
 ]
 
-Method = Literal["empirical", "extrapolated", "bounded"]
+Method = Literal["empirical", "extrapolated", "bounded", "reviewed"]
 
 _OF_FINGERPRINTS = ("embedders", "hashes", "sampling", "normalisation")  # of a header: what similarities depend on
 _STALE_AT_TIMES_THE_WORKS = 2  # false alarms grow with the works: at twice as many, the rate has about doubled
@@ -32,7 +34,8 @@ class FittedLimit(Record):
     """One limit in its signal's own unit, with the interval it lies in (95 %), and how it was found.
 
     `empirical`: counted among the background; `extrapolated`: read off a fitted tail; `bounded`: the background would
-    allow a looser limit than the meaning of a block does. `share` is the rate this signal may use of the rate asked,
+    allow a looser limit than the meaning of a block does; `reviewed`: it stayed as it was, because of cases that people
+    decided. `share` is the rate this signal may use of the rate asked,
     `reached` how many pictures of the background reach the limit.
     """
 
@@ -44,13 +47,32 @@ class FittedLimit(Record):
     reached: int = Field(ge=0)
 
 
+class Histogram(Record):
+    """How near pictures came to the nearest work by one signal, counted in bins of equal width from `low` to `high`.
+
+    In the signal's own unit; a value on an edge counts above it, and `high` itself in the last bin. `far` counts the
+    pictures that the signal found near nothing.
+    """
+
+    low: float
+    high: float
+    counts: tuple[int, ...]
+    far: int = Field(default=0, ge=0)
+
+
 class SignalLimits(Record):
-    """The limits of one signal, and how many pictures of the background counted for it. None: no such limit."""
+    """The limits of one signal, and how many pictures of the background counted for it. None: no such limit.
+
+    `background` and `copies` are how near these pictures, and edited copies of the works, came; None where it was not
+    kept or looked at.
+    """
 
     signal: Signal
     pictures: int = Field(ge=0)
     flag: FittedLimit | None = None
     block: FittedLimit | None = None
+    background: Histogram | None = None
+    copies: Histogram | None = None
 
 
 class FalseAlarms(Record):
@@ -83,6 +105,25 @@ class Background(Record):
     sha256: Sha256
 
 
+class ReviewsUsed(Record):
+    """The reviewed cases that a calibration was held against: how many, from when, and what stayed because of them.
+
+    `confirmed` are those that people said copy, `passed` the others. `missed_unheld` confirmed copies would be missed
+    by the limits that the background alone allows, `missed` are missed by the limits as they are; `still_flagged` of
+    those let pass would be flagged again. `flags_held` and `blocks_held` name the signals whose limits stayed.
+    """
+
+    confirmed: int = Field(ge=0)
+    passed: int = Field(ge=0)
+    since: AwareDatetime
+    until: AwareDatetime
+    missed_unheld: int = Field(ge=0)
+    missed: int = Field(ge=0)
+    still_flagged: int = Field(ge=0)
+    flags_held: tuple[Signal, ...] = ()
+    blocks_held: tuple[Signal, ...] = ()
+
+
 class Calibration(Record):
     """Limits fitted to one index at one size, and everything that says for which index and how sure they are."""
 
@@ -101,6 +142,7 @@ class Calibration(Record):
     false_alarms: tuple[FalseAlarms, ...]
     limits: Limits
     warnings: tuple[str, ...] = ()
+    reviews: ReviewsUsed | None = Field(default=None, exclude_if=lambda used: used is None)
 
     @property
     def digest(self) -> str:

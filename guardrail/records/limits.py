@@ -1,12 +1,14 @@
 """Signals, decisions, and the limits that lie between."""
 
 from enum import StrEnum
+from typing import Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from guardrail.records.base import Record
 
 __all__ = [
+    "BankLimit",
     "BitsLimit",
     "CountLimit",
     "Decision",
@@ -88,11 +90,46 @@ class CountLimit(Record):
         return Decision.ACCEPT
 
 
+class BankLimit(Record):
+    """The flag limit of one signal that a person set for the works of one bank, in the unit of the signal.
+
+    `change_id` is that of the change by which it was set.
+    """
+
+    bank: str = Field(min_length=1)
+    signal: Signal
+    limit: float
+    change_id: str = ""
+
+    @model_validator(mode="after")
+    def _can_be_a_limit(self) -> Self:
+        if self.signal in (Signal.BYTES, Signal.PIXELS):
+            raise ValueError(
+                f"found a limit on {self.signal}, expected a signal that is measured: exact copies have none"
+            )
+        _ = self.put_into(Limits())
+        return self
+
+    @property
+    def field(self) -> str:
+        """The name of the signal's field in `Limits`."""
+        return "copy_" if self.signal is Signal.COPY else str(self.signal)
+
+    def put_into(self, limits: "Limits") -> "Limits":
+        """Limits with this one in the place of the signal's flag limit."""
+        mine = getattr(limits, self.field)
+        name = next(name for name in type(mine).model_fields if name.startswith("flag"))
+        said = self.limit if isinstance(mine, SimilarityLimit) else int(self.limit)
+        put = type(mine).model_validate({**mine.model_dump(), name: said})
+        return limits.model_copy(update={self.field: put})
+
+
 class Limits(Record):
     """The limits of every signal, and the calibration that set them (`uncalibrated`: shipped defaults).
 
     `tile_l2_within` says how far the farthest tile of an aligned picture may be from the work's (0..1) for it to be the
     same picture; beyond, proof by pixels flags and does not block: it is another of the series. None: never.
+    `banks` are limits for the works of one bank only; what is stored leaves them out while there are none.
     """
 
     calibration: str = "uncalibrated"
@@ -105,8 +142,17 @@ class Limits(Record):
     geometry: CountLimit = CountLimit()
     tile_l2_within: float | None = Field(default=None, ge=0, le=1)
     pdq_quality_at_least: int = Field(default=0, ge=0, le=100)
+    banks: tuple[BankLimit, ...] = Field(default=(), exclude_if=lambda banks: not banks)
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+    def of_bank(self, bank: str) -> "Limits":
+        """The limits for the works of one bank."""
+        limits = self
+        for one in self.banks:
+            if one.bank == bank:
+                limits = one.put_into(limits)
+        return limits
 
     def overridden(self, by: "Limits") -> "Limits":
         """These limits with every single one that `by` says in its place; what it leaves out stays."""

@@ -58,6 +58,7 @@ class Release(Record):
 
     What identifies it is `manifest_id` and `binding_sha256`, the digest that binds the manifest to the file; its own
     sha256 changes with filling that nothing protects. `pixels_sha256` is that of the pixels the file decodes to.
+    `decision_id` is that of the person's decision by which a flagged image left.
     """
 
     schema_version: Literal[1] = 1
@@ -72,3 +73,4 @@ class Release(Record):
     pixels_sha256: Sha256 | None = None
     iscc: str = ""
     watermark: Watermark | None = None
+    decision_id: str | None = None

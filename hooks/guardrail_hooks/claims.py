@@ -13,4 +13,4 @@ from guardrail.settings import Settings
 def describe_output(verdict: Verdict, output: OutputPicture, settings: Settings) -> dict[str, Any]:
     """The verdict, its policy, index and calibration, and the nearest works, as far as `provenance.detail` goes."""
     detail = settings.provenance.detail
-    return {} if detail == "none" else {VERDICT_LABEL: verdict_assertion(verdict, detail, output.limits)}
+    return {} if detail == "none" else {VERDICT_LABEL: verdict_assertion(verdict, detail, output.limits, output.review)}

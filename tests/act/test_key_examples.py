@@ -4,9 +4,12 @@ import multiprocessing
 import re
 import subprocess
 import sys
+import threading
 import types
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
+from http.server import HTTPServer
 from pathlib import Path
 
 import pytest
@@ -14,10 +17,11 @@ from act_samples import noise
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from key_samples import CREATED, new_key
+from key_samples import CREATED, OPENSSL, new_key
 
-from guardrail.act import certify_key, encode_png, make_development_keys, sdk
+from guardrail.act import certify_key, encode_png, make_development_keys, sdk, time_stamping
 from guardrail.act.own import fault_of
+from guardrail.release_settings import ProvenanceSettings
 from guardrail.settings import Settings
 
 PAGE = Path(__file__).parents[2] / "docs" / "keys.md"
@@ -133,3 +137,29 @@ def test_token_that_refuses_withholds_the_file(folder, token, monkeypatch):
     (folder / "chain.pem").write_bytes(certify_key(folder, token, "Anna's studio"))
     with pytest.raises(c2pa.C2paError, match=r"PKCS#11 token.*PinIncorrect"):
         fault_of_a_file(_signing_of_the_token())
+
+
+def block(title):
+    """What stands in a block of the page."""
+    (said,) = re.findall(rf'```\w+ title="{title}"\n(.*?)```', PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    return said
+
+
+@pytest.mark.skipif(OPENSSL is None, reason="openssl answers as the time stamp server")
+def test_time_stamp_server_of_the_page_is_believed(tmp_path, monkeypatch, signing):
+    subprocess.run(["bash", "-ec", block("stamp keys")], cwd=tmp_path, check=True, capture_output=True)
+    monkeypatch.chdir(tmp_path / "stamps")
+    server = HTTPServer(("127.0.0.1", 0), example("stamp_server").Stamps)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    said = ProvenanceSettings(
+        time_stamp_url=f"http://127.0.0.1:{server.server_port}/", time_stamp_anchors=Path("stamp-roots.pem")
+    )
+    try:
+        stamped = replace(signing, time_stamp=time_stamping(said))
+        content = sdk.embed(PNG, "image/png", CREATED, stamped)
+    finally:
+        server.shutdown()
+        server.server_close()
+    found = sdk.read(content, "image/png", stamped.anchors, (), stamped.time_stamp.anchors)
+    assert (found.time_stamp.authority, found.time_stamp.trusted) == ("our stamp server", True)
+    assert fault_of(found, stamped, datetime.now(UTC)) == ""

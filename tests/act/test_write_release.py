@@ -87,6 +87,42 @@ def test_folder_that_cannot_be_flushed_leaves_nothing(signed, tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_file_that_was_to_be_overwritten_is_back_when_that_fails(signed, tmp_path, monkeypatch, call, links):
+    path, calls, works = tmp_path / "fox.png", [], getattr(os, call)
+    path.write_bytes(b"mine")
+
+    def second_fails(*names):
+        calls.append(names)
+        if len(calls) == 2:
+            full()
+        return works(*names)
+
+    monkeypatch.setattr(os, call, second_fails)
+    if not links:
+        monkeypatch.setattr(os, "link", full_of_links)
+    with pytest.raises(ReleaseFailed, match="No space left"):
+        write_release(signed, path, overwrite=True)
+    assert len(calls) >= 2
+    assert path.read_bytes() == b"mine"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def full_of_links(*_, **__):
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
+def test_link_is_overwritten_and_not_what_it_leads_to(signed, tmp_path):
+    (tmp_path / "theirs").write_bytes(b"theirs")
+    path = tmp_path / "fox.png"
+    path.symlink_to(tmp_path / "theirs")
+    write_release(signed, path, overwrite=True)
+    assert (path.is_symlink(), path.read_bytes()) == (False, signed.content)
+    assert (tmp_path / "theirs").read_bytes() == b"theirs"
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["fox.png", "theirs"]
+
+
 def test_disk_without_hard_links_works_as_well(signed, tmp_path, monkeypatch):
     def refused(*_):
         raise OSError(errno.EPERM, "Operation not permitted")

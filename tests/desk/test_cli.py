@@ -12,7 +12,11 @@ import pytest
 from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
+from guardrail import plugins
+from guardrail.carriers import Marked
 from guardrail.desk.cli import app
+from guardrail.hookspecs import hookimpl
+from guardrail.records import Watermark, WatermarkFound
 
 RUNNER = CliRunner()
 WORKS = Path(__file__).parents[2] / "indexes" / "demo" / "works"
@@ -324,3 +328,49 @@ def test_every_command_has_an_example_and_its_exit_codes():
     for one in filter(None, commands):
         assert "Example: guardrail" in one.help, one.name
         assert "Exit codes:" in one.help, one.name
+
+
+class _Mark:
+    """The lowest bit of every value, found again in pictures as bright as the first."""
+
+    @hookimpl
+    def watermark_image(self, pixels):
+        return Marked(pixels | 1, Watermark(algorithm="test.low_bits", payload="5a", bits=8, bits_found=0))
+
+    @hookimpl
+    def find_watermark(self, pixels):
+        return WatermarkFound(algorithm="test.low_bits", present=pixels.shape[1] == 200, bits=8, bits_found=8)
+
+
+@pytest.fixture
+def marking(settings, monkeypatch):
+    """Settings under which what is 200 px wide keeps its mark, and all else leaves without."""
+    shipped = plugins.build_plugins
+    monkeypatch.setattr(plugins, "build_plugins", lambda extra=(): shipped((*extra, _Mark())))
+    settings.write_text(settings.read_text() + '[watermark]\nname = "low_bits"\nwhen_lost = "unmarked"\n')
+    return settings
+
+
+def test_files_that_leave_without_their_mark_are_counted_and_named(marking, tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    abstract(folder / "holds.png", 1)
+    abstract(folder / "loses.png", 2)
+    with Image.open(folder / "loses.png") as image:
+        image.crop((0, 0, 190, 140)).save(folder / "loses.png")
+    done = run("check", folder, "--settings", marking, "--out", out, "--json")
+    assert done.exit_code == 0, done.output
+    told = {Path(one["path"]).name: one["watermark"] for one in json.loads(done.stdout)["images"]}
+    assert told == {"holds.png": "kept", "loses.png": "lost"}
+    assert "1 file left without an invisible mark" in done.stderr
+    assert str(out / "loses.png") in done.stderr
+    assert str(out / "holds.png") not in done.stderr
+    unsaved = run("check", folder, "--settings", marking, "--json")
+    assert [one["watermark"] for one in json.loads(unsaved.stdout)["images"]] == [None, None]
+    assert "invisible mark" not in unsaved.stderr
+
+
+def test_without_a_mark_asked_for_none_is_lost(settings, tmp_path):
+    done = run("check", abstract(tmp_path / "a.png"), "--settings", settings, "--out", tmp_path / "out", "--json")
+    assert [one["watermark"] for one in json.loads(done.stdout)["images"]] == [None]
+    assert "invisible mark" not in done.stderr

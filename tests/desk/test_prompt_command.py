@@ -110,4 +110,5 @@ def test_file_that_says_nothing_of_prompts_proves_nothing(fox, home):
     fox.write_bytes(act.sign(output, verdict, {}, act.load_signing(home / "keys")).content)
     found = run(fox, "a red fox")
     assert isinstance(found.exception, PromptUnproved)
-    assert "says nothing of prompts" in str(found.exception)
+    assert "says nothing of prompts, as of a picture that was only checked" in str(found.exception)
+    assert "released by a guarded pipeline" in str(found.exception)

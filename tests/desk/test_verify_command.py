@@ -1,6 +1,7 @@
 """`guardrail verify` layer by layer: ours, stripped, withdrawn, elsewhere, and pages that a person reads."""
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from typer.testing import CliRunner
 from guardrail.act import decode_image, describe_release, encode_image, load_signing, make_development_keys, sign
 from guardrail.carriers import OutputPicture, Picture
 from guardrail.desk.cli import app
+from guardrail.desk.verify_page import _told
 from guardrail.fingerprint import MiniEmbedder
 from guardrail.memory import Memory
 from guardrail.recognising import Recognising
-from guardrail.records import Decision, Verdict
+from guardrail.records import Decision, Verdict, VerifyLayer, VerifyOutcome, VerifyReport
 
 WORK = Path(__file__).parents[2] / "indexes" / "demo" / "works" / "red-eye-frog.webp"
 OTHER = WORK.with_name("caterpillar.webp")
@@ -201,6 +203,30 @@ def test_page_tells_what_was_signed_and_fetches_nothing(home, tmp_path):
     assert "who claims" in text
     assert "It could not be read" in text
     assert not {"authentic", "genuine"} & set(text.lower().split())
+
+
+def test_page_says_of_a_stripped_copy_that_it_is_ours_without_our_signature():
+    layer = VerifyLayer(layer="fingerprint", finding="holds", explanation="looks like our output")
+    stripped = VerifyReport(path="x", outcome=VerifyOutcome.NO_CREDENTIAL, explanation="", layers=(layer,))
+    assert _told(stripped)[0] == "A copy of a picture of ours, without our signature"
+    taken = stripped.model_copy(update={"outcome": VerifyOutcome.OTHER_SIGNER})
+    assert _told(taken)[0] == "A copy of a picture of ours, signed by somebody else"
+    changed = stripped.model_copy(update={"outcome": VerifyOutcome.TAMPERED})
+    assert _told(changed)[0] == "Changed after it was signed"
+    unknown = stripped.model_copy(update={"layers": (layer.model_copy(update={"finding": "absent"}),)})
+    assert _told(unknown)[0] == "Nothing in it says who made it"
+    assert _told(None)[0] == "It could not be read"
+
+
+def test_page_uses_no_word_of_the_trade(home, tmp_path):
+    """Who gets such a page never heard of manifests and ledgers: such words are in the details alone."""
+    page = tmp_path / "page.html"
+    run("verify", home / "frog.png", OTHER, "--settings", home / "guardrail.toml", "--html", page)
+    text = re.sub(r"<style>.*?</style>|<details>.*?</details>", "", page.read_text(), flags=re.DOTALL)
+    headings = re.findall(r"<h[1-3]>(.*?)</h[1-3]>|<b>(.*?)</b>|<li>(.*?)</li>", text)
+    said = " ".join(word for words in headings for word in words).lower()
+    assert "our records" in said
+    assert [word for word in ("ledger", "manifest", "credential", "fingerprint", "c2pa", "_") if word in said] == []
 
 
 def test_page_names_files_and_no_folder(home, tmp_path):

@@ -157,7 +157,7 @@ def test_flagged_image_is_held_and_waits_with_its_picture(guard, pictures):
     (case,) = guard.memory.open_cases()
     import io
 
-    assert same(Image.open(io.BytesIO(case.png)), pictures["near fox"])
+    assert same(Image.open(io.BytesIO(guard.memory.pictures.get(case.picture_sha256))), pictures["near fox"])
 
 
 def test_flagged_image_is_returned_where_the_settings_say_so(make_guard, pictures):
@@ -476,7 +476,7 @@ def test_unwritable_ledger_releases_nothing(guard, pictures, monkeypatch, tmp_pa
     pipe = guard.wrap(FakePipeline([[pictures["new"]]]))
     report = guard.check(pictures["new"])
 
-    def refuse(*args):
+    def refuse(*_, **__):
         raise MemoryUnwritable("memory", "disk full")
 
     monkeypatch.setattr(guard.memory, "record_verdicts", refuse)

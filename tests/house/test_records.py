@@ -22,6 +22,9 @@ EVERY_RECORD = [
 ]
 _SETTINGS = [kind for name in settings_module.__all__ if issubclass(kind := getattr(settings_module, name), BaseModel)]
 EITHER_OR = {records.Neighbour: ("similarity", "distance_bits")}
+_MEASURED = [signal for signal in records.Signal if signal not in (records.Signal.BYTES, records.Signal.PIXELS)]
+NARROWED = {records.BankLimit: {"signal": st.sampled_from(_MEASURED), "limit": st.just(1.0)}}
+"""Fields whose values hang on one another; the limit is one that every signal may have."""
 
 
 def _flat(metadata: Any) -> list[Any]:
@@ -85,7 +88,7 @@ def _plain(annotation: Any, constraints: list[Any]) -> st.SearchStrategy[Any]:
 def _made(kind: type[BaseModel]) -> st.SearchStrategy[Any]:
     fields = {name: _values(field.annotation, field.metadata) for name, field in kind.model_fields.items()}
     if kind not in EITHER_OR:
-        return st.builds(kind, **fields)
+        return st.builds(kind, **fields | NARROWED.get(kind, {}))
     one, other = EITHER_OR[kind]
     sides = [(one, other), (other, one)]
     return st.one_of(

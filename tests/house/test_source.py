@@ -24,9 +24,10 @@ def _exported(tree: ast.Module) -> list[str] | None:
 
 
 def _is_found_by_name(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> bool:
-    """Hooks and commands are registered where they stand, so they are not exported."""
+    """Hooks, commands and routes are registered where they stand, so they are not exported."""
     marks = [ast.unparse(mark).partition("(")[0] for mark in node.decorator_list]
-    return any(mark in {"hookspec", "hookimpl"} or mark.endswith((".command", ".callback")) for mark in marks)
+    found = (".command", ".callback", "router.get", "router.post", "router.delete")
+    return any(mark in {"hookspec", "hookimpl"} or mark.endswith(found) for mark in marks)
 
 
 def _defined(tree: ast.Module) -> set[str]:

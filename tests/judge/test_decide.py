@@ -39,8 +39,8 @@ LICENSED = FOX.model_copy(update={"work_id": "owl", "disposition": Disposition.C
 GENERIC = FOX.model_copy(update={"work_id": "sky", "disposition": Disposition.IGNORE, "bank": "generic"})
 
 
-def verdict_on(*evidence, policy=None, limits=LIMITS):
-    about = Findings("images[0]", "a" * 64, tuple(evidence), (), limits, "b" * 64, NOW)
+def verdict_on(*evidence, policy=None, limits=LIMITS, neighbours=()):
+    about = Findings("images[0]", "a" * 64, tuple(evidence), neighbours, limits, "b" * 64, NOW)
     return decide(about, policy or Policy.shipped())
 
 
@@ -265,6 +265,13 @@ def unproved(work=FOX):
 
 def proved_verdict(*evidence, policy=None):
     return verdict_on(*evidence, policy=policy, limits=PROVING)
+
+
+def test_work_that_decided_is_listed_first():
+    owl = FOX.model_copy(update={"work_id": "owl", "title": "Owl"})
+    nearer = (near(Signal.COPY, 0.6), near(Signal.COPY, 0.1, owl))
+    verdict = verdict_on(region(8, work=owl), limits=PROVING, neighbours=nearer)
+    assert (verdict.decision, [one.work.work_id for one in verdict.nearest]) == (Decision.FLAG, ["owl", "fox"])
 
 
 @pytest.mark.parametrize(

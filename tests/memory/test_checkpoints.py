@@ -2,7 +2,8 @@
 
 import base64
 import json
-import shutil
+import sqlite3
+from contextlib import closing
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -144,7 +145,9 @@ def test_rows_that_were_cut_off_with_the_tree_are_found_by_a_checkpoint(ledger, 
 
 def test_a_rewritten_ledger_is_found_by_a_checkpoint(ledger, checkpoints, making, tmp_path, url):
     older = checkpoints.sign()
-    shutil.copy(tmp_path / "deep" / "memory.db", tmp_path / "fork.db")
+    files = tmp_path / "deep" / "memory.db", tmp_path / "fork.db"
+    with closing(sqlite3.connect(files[0])) as now, closing(sqlite3.connect(files[1])) as then:
+        now.backup(then)  # what was written last may lie beside the file
     ledger.record_verdicts([Held(making.verdict(verdict_id="a" * 32))], None)
     here = checkpoints.sign()
     fork = Memory(f"sqlite:///{tmp_path / 'fork.db'}")

@@ -53,7 +53,7 @@ def test_old_rows_are_found_and_the_ledger_goes_on(old, making):
     assert (case.case_id, case.verdict_id, case.sequence) == (1, "2" * 32, 2)
     assert case.png.startswith(b"\x89PNG")
     assert case.context["prompts"] == {"prompt": "a secret fox"}
-    memory.record_verdicts([Held(making.verdict(Decision.FLAG), b"png")], None)
+    memory.record_verdicts([Held(making.verdict(Decision.FLAG, pixels_sha256="e" * 64), b"png")], None)
     assert [one.sequence for one in memory.open_cases()] == [2, 9]
     assert memory.erase("2" * 32, "request 17") == (2,)
     assert memory.verify(deep=True).rows == 10
@@ -122,8 +122,19 @@ def test_tables_of_no_known_format_are_refused(old, statement):
     assert old.read_bytes() == before
 
 
-def test_ledger_of_a_later_format_is_refused(tmp_path):
-    Memory(f"sqlite:///{tmp_path / 'm.db'}").close()
-    edit(tmp_path / "m.db", "update ledger_state set format = 3")
-    with pytest.raises(MemoryUnwritable, match="format 3, expected 1 or 2"):
-        Memory(f"sqlite:///{tmp_path / 'm.db'}")
+@pytest.mark.parametrize(
+    ("statement", "found"),
+    [
+        ("update ledger_state set format = 4", "format 4 at revision '0002'"),
+        ("update ledger_state set format = 2", "format 2 at revision '0002'"),
+        ("update alembic_version set version_num = '0003'", "format 3 at revision '0003'"),
+        ("update alembic_version set version_num = '0001'", "format 3 at revision '0001'"),
+        ("drop table alembic_version", "format 3, expected 1 to 3"),
+        ("delete from ledger_state", "format None"),
+    ],
+)
+def test_ledger_of_a_later_format_or_of_none_is_refused(url, tamper, statement, found):
+    Memory(url).close()
+    tamper(statement)
+    with pytest.raises(MemoryUnwritable, match=f"{found}.*expected 1 to 3" if "1 to 3" not in found else found):
+        Memory(url)

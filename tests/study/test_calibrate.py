@@ -178,7 +178,7 @@ def test_open_limits_are_reached_by_everything():
 def test_every_signal_with_a_limit_has_a_unit():
     limited = {field.alias or name for name, field in Limits.model_fields.items()}
     units = {str(signal) for signal in Signal if unit_of(signal)}
-    assert units == limited - {"calibration", "pdq_quality_at_least", "tile_l2_within"}
+    assert units == limited - {"banks", "calibration", "pdq_quality_at_least", "tile_l2_within"}
     pdq, copy = unit_of(Signal.PDQ), unit_of(Signal.COPY)
     assert (pdq.flag, pdq.sign, pdq.whole, pdq.nearest) == ("flag_within_bits", -1, True, 0)
     assert (copy.block, copy.sign, copy.whole, copy.nearest) == ("block_above", 1, False, 1)
