@@ -13,6 +13,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from guardrail import errors, hookspecs
+from guardrail.desk.web.case_words import OUTCOMES, QUESTIONS, REASONS
 from guardrail.settings import Settings
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "error_tree",
     "hook_names",
     "hook_table",
+    "outcome_table",
+    "reason_table",
     "room_reference",
     "settings_table",
 ]
@@ -126,6 +129,33 @@ def hook_table() -> str:
         plugins = ", ".join(f"`{name}`" for name in _shipped_plugins(hook)) or "none yet"
         rows.append((f"[`{hook}`](#{hook})", purpose, _on_error(hook), plugins))
     return _table(("hook", "purpose", "an error", "shipped plugins"), *rows)
+
+
+# --- decisions ------------------------------------------------------------------------------------------------
+
+
+def outcome_table() -> str:
+    """What a decision may come to, and whether it needs a reason."""
+    rows = [
+        (f"`{name}`", f"the image {one.means}", "at least one" if one.needs_reasons else "")
+        for name, one in OUTCOMES.items()
+    ]
+    return _table(("`outcome`", "what follows", "reasons"), *rows)
+
+
+def reason_table() -> str:
+    """The codes of reasons, in words, and the answers on the page that say the same."""
+    said = {
+        code: "; ".join(
+            f"{question.words} {answer.words}"
+            for question in QUESTIONS
+            for answer in question.answers
+            if answer.reason == code
+        )
+        for code in REASONS
+    }
+    rows = [(f"`{code}`", words, said[code]) for code, words in REASONS.items()]
+    return _table(("code", "says", "the answer on the page that says it"), *rows)
 
 
 # --- command line ---------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from guardrail.desk.making import make_builder
 from guardrail.errors import IndexMissing, SettingsInvalid
 from guardrail.index import FolderIndex, Recipe
 from guardrail.index.adding import AddReport, ToAdd, add_to_index
@@ -67,6 +66,8 @@ def add_source(
         progress: called with (done, total).
         extra_plugins: objects with hook implementations, besides the installed ones.
     """
+    from guardrail.desk.making import make_builder  # torch, which other changes do without
+
     index = open_for_writing(location)
     header = index.header
     like = {

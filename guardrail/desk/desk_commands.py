@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from guardrail.desk.console import AsJson, SettingsFile, aside, plain, print_json, read_settings
-from guardrail.errors import SettingsInvalid
+from guardrail.errors import GuardrailError, SettingsInvalid
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from guardrail.desk.web.desk import Desk
+    from guardrail.guard import Guard
     from guardrail.settings import Settings
 
 __all__ = ["desk", "serve"]
@@ -133,6 +135,22 @@ def _tell(made: Desk, address: str, links: dict[str, str], *, pages: bool, as_js
         console.print(plain(f"first admin{who}, once, within a day: {link}"), soft_wrap=True)
 
 
+def _unsigned() -> Callable[[Guard], None]:
+    """What says on stderr, once, why a guard could not sign what people release; it is served all the same."""
+    said: set[str] = set()
+
+    def warn(guard: Guard) -> None:
+        try:
+            guard.ready_to_release(guard.settings.home)
+        except GuardrailError as error:
+            if str(error) not in said:
+                said.add(str(error))
+                means = "decisions are kept, but no image that people release leaves until it can be signed"
+                aside().print(plain(f"Warning: {means}: {error}"), soft_wrap=True)
+
+    return warn
+
+
 def _serve(made: Desk, listener: socket.socket, *, pages: bool) -> None:
     """Serve until it is stopped, or until an index turns out not to be usable.
 
@@ -162,7 +180,7 @@ def _serve(made: Desk, listener: socket.socket, *, pages: bool) -> None:
         failures.append(error)
         server.should_exit = True
 
-    made.open_guards(failed)  # beside: /livez answers at once, and /readyz says when images can be checked
+    made.open_guards(failed, _unsigned())  # beside: /livez answers at once, and /readyz says when images can be checked
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stopped by a supervisor or by Ctrl-C: all the same
     with suppress(KeyboardInterrupt):  # which comes once everything that was asked is answered
         server.run(sockets=[listener])

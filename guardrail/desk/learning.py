@@ -12,9 +12,9 @@ from guardrail import judge
 from guardrail.judging import limits_now
 from guardrail.records import Decision, Disposition, Evidence, Limits, MatchEvidence, Signal, Verdict
 from guardrail.study.agreement import Kappa, Precision, cohens_kappa, precisions
-from guardrail.study.calibrate import unit_of
 from guardrail.study.labels import is_confirmed, label_of
 from guardrail.study.proposals import CASES_LEAST, Proposal, Weighed, propose
+from guardrail.study.units import unit_of
 
 if TYPE_CHECKING:
     from guardrail.guard import Guard

@@ -21,9 +21,7 @@ from guardrail.carriers import Fingerprints, ImageBatch, Look, OutputPrints, Pic
 from guardrail.desk.learning import current_limits
 from guardrail.desk.rescan_report import NearOutput, RescanReport
 from guardrail.errors import PictureNotKept
-from guardrail.fingerprint import Fingerprinter, resolve_device
 from guardrail.index import FolderIndex
-from guardrail.intake.files import read_content
 from guardrail.memory import Held
 from guardrail.records import (
     VIEWS,
@@ -117,6 +115,8 @@ class Rescan:
     """
 
     def __init__(self, guard: Guard, memory: Memory, job_id: str) -> None:
+        from guardrail.fingerprint import Fingerprinter, resolve_device  # torch, which came with the guard
+
         self._guard, self._memory, self._job_id = guard, memory, job_id
         self._organisation = guard.settings.organisation
         self._limits = current_limits(guard)
@@ -166,6 +166,8 @@ class Rescan:
         return sought, tuple(missing)
 
     def _work(self, bank: str, work_id: str) -> SoughtWork | None:
+        from guardrail.intake.files import read_content
+
         index = self._guard.index
         if not isinstance(index, FolderIndex):
             return None
@@ -273,6 +275,8 @@ class Rescan:
         self, release: Release, prints: OutputPrints, neighbours: list[Neighbour], before: Verdict
     ) -> NearOutput | None:
         """The new verdict on an output, and a case where it is not accepted."""
+        from guardrail.intake.files import read_content
+
         index = self._guard.index.pinned()
         name = PurePath(release.file).name
         picture = read_content(name, prints.preview)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import rfc8785
-from pydantic import AwareDatetime, ValidationError
+from pydantic import AwareDatetime
 
-from guardrail.errors import CalibrationUnfit, IndexUnwritable
-from guardrail.index.layout import swap_file
+from guardrail.errors import CalibrationUnfit
+from guardrail.index.sealed import read_sealed, write_sealed
 from guardrail.records import BankLimit, IndexHeader, Record
 from guardrail.records.base import Sha256
 from guardrail.records.calibration import specification_sha256
@@ -51,22 +50,9 @@ def read_bank_limits(folder: Path, header: IndexHeader) -> tuple[BankLimit, ...]
         CalibrationUnfit: it was edited or cut, is of a version we do not know, or was made for other fingerprints.
     """
     path = folder / BANK_LIMITS
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
+    stored = read_sealed(path, _Stored, _digest, "limits of banks as guardrail writes them")
+    if stored is None:
         return ()
-    except OSError as error:
-        raise CalibrationUnfit(str(path), str(error), "a file that can be read") from error
-    try:
-        said = json.loads(content)
-        if said["id"] != _digest(said):
-            raise CalibrationUnfit(str(path), "one that was edited", f"one whose digest is {said['id']!r}")
-        stored = _Stored.model_validate(said)
-    except (ValueError, TypeError, LookupError) as error:
-        if isinstance(error, CalibrationUnfit):
-            raise
-        reason = "fields we do not know" if isinstance(error, ValidationError) else repr(error)
-        raise CalibrationUnfit(str(path), reason, "limits of banks as guardrail writes them") from error
     if stored.specification_sha256 != specification_sha256(header) or stored.index_built_at != header.built_at:
         raise CalibrationUnfit(str(path), "limits made on another index, or for other fingerprints", "this index's")
     return stored.banks
@@ -89,10 +75,7 @@ def write_bank_limits(folder: Path, header: IndexHeader, banks: Sequence[BankLim
     )
     said = stored.model_dump(mode="json")
     said["id"] = _digest(said)
-    try:
-        swap_file(folder / BANK_LIMITS, (json.dumps(said, indent=2, ensure_ascii=False) + "\n").encode())
-    except OSError as error:
-        raise IndexUnwritable(str(folder / BANK_LIMITS), str(error)) from error
+    write_sealed(folder / BANK_LIMITS, said)
 
 
 def _digest(said: dict[str, Any]) -> str:

@@ -1,13 +1,10 @@
 """The calibration that lies beside an index: written atomically, and read only where it was made for this index."""
 
-import json
 import logging
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from guardrail.errors import CalibrationUnfit, IndexUnwritable
-from guardrail.index.layout import swap_file
+from guardrail.errors import CalibrationUnfit
+from guardrail.index.sealed import read_sealed, write_sealed
 from guardrail.index.store.opening import open_state
 from guardrail.records import Calibration, IndexHeader, Limits
 from guardrail.records.calibration import calibration_digest, specification_sha256
@@ -28,22 +25,9 @@ def read_calibration(folder: Path, header: IndexHeader) -> Calibration | None:
         CalibrationUnfit: it was edited or cut, is of a version we do not know, or was made on another index.
     """
     path = folder / CALIBRATION
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
+    found = read_sealed(path, Calibration, calibration_digest, "a calibration as guardrail writes it")
+    if found is None:
         return None
-    except OSError as error:
-        raise CalibrationUnfit(str(path), str(error), "a file that can be read") from error
-    try:
-        said = json.loads(content)
-        if said["id"] != calibration_digest(said):
-            raise CalibrationUnfit(str(path), "one that was edited", f"one whose digest is {said['id']!r}")
-        found = Calibration.model_validate(said)
-    except (ValueError, TypeError, LookupError) as error:
-        if isinstance(error, CalibrationUnfit):
-            raise
-        reason = "fields we do not know" if isinstance(error, ValidationError) else repr(error)
-        raise CalibrationUnfit(str(path), reason, "a calibration as guardrail writes it") from error
     _require_lineage(path, found, header)
     return found
 
@@ -94,9 +78,5 @@ def write_calibration(folder: Path, calibration: Calibration) -> Path:
         IndexUnwritable: the folder cannot be written.
     """
     path = folder / CALIBRATION
-    text = json.dumps(calibration.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
-    try:
-        swap_file(path, text.encode())
-    except OSError as error:
-        raise IndexUnwritable(str(path), str(error)) from error
+    write_sealed(path, calibration.model_dump(mode="json"))
     return path

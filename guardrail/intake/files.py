@@ -104,21 +104,22 @@ def _content(path: Path) -> bytes:
 
 
 def _decode(name: str, content: bytes, largest_px: int) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    most_px = min(largest_px, Image.MAX_IMAGE_PIXELS or largest_px)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                if image.width * image.height > largest_px:
-                    raise ImageUnreadable(name, f"{image.width}x{image.height} pixels, more than {largest_px} in all")
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:  # warns of what the next line refuses
+                if image.width * image.height > most_px:
+                    raise ImageUnreadable(name, f"{image.width}x{image.height} pixels, more than {most_px} in all")
                 require_side(name, image.height, image.width)
+                warnings.simplefilter("error", Image.DecompressionBombWarning)  # of frames larger than the head says
                 image.load()
                 upright = ImageOps.exif_transpose(image) if _has_one_frame(image) else image
                 return from_pillow(name, upright), bare_colours(upright)
         except UnidentifiedImageError as error:
             raise ImageUnreadable(name, "no picture of a format that is read") from error
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise ImageUnreadable(name, f"a decompression bomb: {error}") from error
+            raise ImageUnreadable(name, f"a decompression bomb, of far more than {most_px} pixels") from error
 
 
 def _has_one_frame(image: Image.Image) -> bool:

@@ -16,7 +16,7 @@ from guardrail.memory.accounts_shapes import (
 from guardrail.memory.accounts_signing import KnownElsewhere
 from guardrail.memory.appending import LedgerRow
 from guardrail.memory.audit import Audit, AuditFilter, AuditShown
-from guardrail.memory.changes import ChangeShown
+from guardrail.memory.changes import ChangeKind, ChangeShown
 from guardrail.memory.checking import LedgerTip
 from guardrail.memory.checkpoints import Checkpoints, SignedCheckpoint, read_checkpoint
 from guardrail.memory.idempotency import KnownAnswer
@@ -46,7 +46,7 @@ from guardrail.memory.review_shapes import (
 )
 from guardrail.memory.reviews import Reviews
 from guardrail.memory.tables import Case
-from guardrail.memory.webhooks import EVENTS, DeliveryRow, DueDelivery, WebhookEvent, WebhookRow
+from guardrail.memory.webhooks import EVENTS, DeliveryRow, DueDelivery, DueHook, WebhookEvent, WebhookRow
 
 __all__ = [
     "EVENTS",
@@ -66,6 +66,7 @@ __all__ = [
     "Case",
     "CaseDetails",
     "CasePage",
+    "ChangeKind",
     "ChangeShown",
     "Checkpoint",
     "Checkpoints",
@@ -74,6 +75,7 @@ __all__ = [
     "DecisionShown",
     "DeliveryRow",
     "DueDelivery",
+    "DueHook",
     "Held",
     "HeldCase",
     "JobRow",

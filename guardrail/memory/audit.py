@@ -122,6 +122,36 @@ class Audit:
         with self._database.writing() as (session, _):
             add_event(session, actor, action, target, details, address)
 
+    def note_once(
+        self,
+        actor: Actor,
+        action: str,
+        target: str,
+        details: Mapping[str, Any] | None = None,
+        address: str = "",
+    ) -> None:
+        """Append an event unless the same actor did the same to the same thing before: for what programs ask again.
+
+        Args:
+            actor: who acts; the same person by another token, or without one, is noted on their own.
+            action: as `add_event`.
+            target: as `add_event`, as whole as the table holds it.
+            details: as `add_event`.
+            address: as `add_event`.
+
+        Raises:
+            MemoryUnwritable: it was not noted; what was asked for must not be shown or done then.
+        """
+        whose = (AuditEvent.organisation == actor.organisation, AuditEvent.account_id == actor.account_id)
+        what = (AuditEvent.action == action, AuditEvent.target == target, AuditEvent.token_id == actor.token_id)
+        there = select(AuditEvent.event_id).where(*whose, *what).limit(1)  # `== None` is IS NULL: without a token
+        with self._database.reading() as session:
+            if session.scalar(there) is not None:
+                return
+        with self._database.writing() as (session, _):
+            if session.scalar(there) is None:
+                add_event(session, actor, action, target, details, address)
+
     def page(
         self, actor: Actor, asked: AuditFilter, *, before: int | None = None, limit: int = 100
     ) -> tuple[AuditShown, ...]:
@@ -143,8 +173,8 @@ class Audit:
             return tuple(_shown(event) for event in session.scalars(query))
 
     def actions(self, actor: Actor) -> tuple[str, ...]:
-        """What was done in the actor's organisation, each once, sorted."""
-        query = select(AuditEvent.action).where(AuditEvent.organisation == actor.organisation).distinct()
+        """What was done in the actor's organisation, as far as they may see it, each once, sorted."""
+        query = _asked(actor, AuditFilter()).with_only_columns(AuditEvent.action).distinct()
         with self._database.reading() as session:
             return tuple(sorted(session.scalars(query)))
 

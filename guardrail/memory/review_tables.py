@@ -164,7 +164,10 @@ class AuditEvent(Base):
     """One look or action of somebody; a trigger of the database refuses to change or delete rows."""
 
     __tablename__ = "audit_events"
-    __table_args__ = (Index("audit_by_organisation", "organisation", "event_id"),)
+    __table_args__ = (
+        Index("audit_by_organisation", "organisation", "event_id"),
+        Index("audit_by_target", "organisation", "action", "target"),
+    )
 
     event_id: Mapped[int] = mapped_column(primary_key=True)
     at: Mapped[str] = mapped_column(_AT)

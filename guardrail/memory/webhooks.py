@@ -20,6 +20,7 @@ __all__ = [
     "EVENTS",
     "DeliveryRow",
     "DueDelivery",
+    "DueHook",
     "WebhookEvent",
     "WebhookRow",
     "Webhooks",
@@ -98,6 +99,15 @@ class DueDelivery:
     event: str
     body: bytes
     attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class DueHook:
+    """A webhook for which something is due, and since when (ISO 8601, UTC)."""
+
+    organisation: str
+    webhook_id: str
+    due_at: str
 
 
 def enqueue(session: Session, organisation: str, event: WebhookEvent, document: dict[str, Any]) -> int:
@@ -250,26 +260,43 @@ class Webhooks:
         with self._database.writing() as (session, _):
             return enqueue(session, organisation, event, document)
 
-    def take_due(self, limit: int) -> tuple[DueDelivery, ...]:
-        """Take deliveries that are due, oldest first; those that are not settled within a minute are due again.
+    def due(self) -> tuple[DueHook, ...]:
+        """The webhooks for which something is due, of all organisations, longest due first.
 
         Raises:
-            MemoryUnwritable: none was taken.
+            MemoryUnwritable: they cannot be read.
         """
-        due = (Delivery.state == "waiting", Delivery.due_at <= _text(self._clock()))
+        since = func.min(Delivery.due_at)
+        query = select(Webhook.organisation, Webhook.webhook_id, since).join(
+            Delivery, Delivery.webhook_id == Webhook.webhook_id
+        )
+        query = query.where(*self._is_due()).group_by(Webhook.organisation, Webhook.webhook_id)
         with self._database.reading() as session:
-            if session.scalar(select(Delivery.delivery_id).where(*due).limit(1)) is None:
-                return ()
+            return tuple(DueHook(*row) for row in session.execute(query.order_by(since, Webhook.webhook_id)))
+
+    def take(self, webhook_id: str) -> DueDelivery | None:
+        """Take what is longest due for a webhook; unless it is settled within a minute it is due again.
+
+        Returns:
+            What is to be sent; None where nothing is due any more.
+
+        Raises:
+            MemoryUnwritable: nothing was taken.
+        """
         again = _text(self._clock() + timedelta(seconds=_LEASE_S))
-        query = select(Delivery, Webhook).join(Webhook, Webhook.webhook_id == Delivery.webhook_id).where(*due)
-        taken = []
+        query = select(Delivery, Webhook).join(Webhook, Webhook.webhook_id == Delivery.webhook_id)
+        query = query.where(*self._is_due(), Delivery.webhook_id == webhook_id)
         with self._database.writing() as (session, _):
-            rows = session.execute(query.order_by(Delivery.due_at, Delivery.delivery_id).limit(limit)).all()
-            for one, hook in rows:
-                one.attempts, one.due_at = one.attempts + 1, again
-                taken.append(DueDelivery(one.delivery_id, hook.url, hook.secret, one.event, one.body, one.attempts))
             self._forget(session)
-        return tuple(taken)
+            row = session.execute(query.order_by(Delivery.due_at, Delivery.delivery_id).limit(1)).one_or_none()
+            if row is None:
+                return None
+            one, hook = row
+            one.attempts, one.due_at = one.attempts + 1, again
+            return DueDelivery(one.delivery_id, hook.url, hook.secret, one.event, one.body, one.attempts)
+
+    def _is_due(self) -> tuple[Any, Any]:
+        return Delivery.state == "waiting", Delivery.due_at <= _text(self._clock())
 
     def settle(self, delivery_id: str, status: int | None, error: str = "") -> str:
         """Enter how a delivery went: with a status of 2xx it arrived, else it is sent again until a day has gone by.

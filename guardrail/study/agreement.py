@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
-from scipy.stats import binomtest, norm
 
 __all__ = ["Kappa", "Precision", "cohens_kappa", "precisions", "share_interval"]
 
 _CONFIDENCE = 0.95
-_DEVIATIONS = float(norm.ppf((1 + _CONFIDENCE) / 2))  # 1.96 standard errors
+_DEVIATIONS = NormalDist().inv_cdf((1 + _CONFIDENCE) / 2)  # 1.96 standard errors
 _LEAST_CHANCE = 1e-12  # of disagreement by chance, below which there is nothing to compare with
 
 
@@ -59,6 +59,8 @@ def share_interval(count: int, of: int) -> tuple[float, float]:
 
     Source: Clopper and Pearson, "The use of confidence or fiducial limits", 1934; by scipy.
     """
+    from scipy.stats import binomtest  # a second to import, which the desk's start does not wait for
+
     if not of:
         return 0.0, 1.0
     interval = binomtest(count, of).proportion_ci(_CONFIDENCE, method="exact")
@@ -72,8 +74,8 @@ def cohens_kappa(pairs: Sequence[tuple[str, str]]) -> Kappa:
         pairs: what the first said, and what the second said who had not seen it.
 
     Returns:
-        Kappa with a 95 % interval by its asymptotic standard error. Where all pairs agree that error is 0 though little
-        may be known: the interval then starts at the lower bound of the agreement (Clopper and Pearson).
+        Kappa with a 95 % interval by its asymptotic standard error. Where all pairs agree, or none, that error is 0
+        though little may be known: the interval then ends at the bound of the agreement (Clopper and Pearson).
 
     Source: Cohen, "A coefficient of agreement for nominal scales", 1960; the standard error: Fleiss, Cohen and Everitt,
     "Large sample standard errors of kappa and weighted kappa", 1969, for kappas that are not 0.
@@ -92,9 +94,9 @@ def cohens_kappa(pairs: Sequence[tuple[str, str]]) -> Kappa:
     if 1 - by_chance < _LEAST_CHANCE:
         return Kappa(len(pairs), agreed, None, None, None, words, table)
     kappa = (agreed / len(pairs) - by_chance) / (1 - by_chance)
-    if agreed == len(pairs):
-        low = (share_interval(agreed, len(pairs))[0] - by_chance) / (1 - by_chance)
-        return Kappa(len(pairs), agreed, kappa, low, 1.0, words, table)
+    if agreed in (0, len(pairs)):
+        low, high = ((bound - by_chance) / (1 - by_chance) for bound in share_interval(agreed, len(pairs)))
+        return Kappa(len(pairs), agreed, kappa, max(-1.0, low), min(1.0, high), words, table)
     own = np.diag(shares) * (1 - (rows + columns) * (1 - kappa)) ** 2
     others = shares * (columns[:, None] + rows[None, :]) ** 2
     spread = own.sum() + (1 - kappa) ** 2 * (others.sum() - np.trace(others)) - (kappa - by_chance * (1 - kappa)) ** 2

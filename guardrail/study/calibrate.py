@@ -14,6 +14,7 @@ from scipy.stats import binomtest
 from guardrail.errors import BackgroundTooSmall
 from guardrail.records import FalseAlarms, FittedLimit, Limits, Record, Signal, SignalLimits
 from guardrail.study.tails import TAIL_LEAST, Tail
+from guardrail.study.units import Unit, unit_of
 
 __all__ = ["Asked", "Fitted", "Unit", "fit_limits", "open_limits", "pictures_needed", "reaching", "unit_of"]
 
@@ -65,45 +66,12 @@ class Fitted:
     warnings: tuple[str, ...]
 
 
-class Unit(NamedTuple):
-    """How a signal is measured: the name of its field in `Limits`, of the limits in there, and which way is nearer."""
-
-    field: str
-    flag: str
-    block: str
-    sign: int
-    whole: bool
-    nearest: float
-
-    def nearness(self, measured: float) -> float:
-        """A similarity, distance or count as a number that is higher when nearer."""
-        return self.sign * measured
-
-    def measured(self, nearness: float) -> float:
-        """A nearness in the signal's own unit; whole where that is."""
-        value = self.sign * nearness + 0.0  # no -0
-        return float(round(value)) + 0.0 if self.whole else value
-
-
 class _Limit(NamedTuple):
     """A limit on nearness, before it is put into its unit."""
 
     nearness: float
     share: float
     bounded: bool
-
-
-def unit_of(signal: Signal) -> Unit | None:
-    """How a signal is measured; None for exact matches, which have no limit."""
-    names = {field.alias or name: name for name, field in Limits.model_fields.items()}
-    if signal not in names:
-        return None
-    field = names[signal]
-    fields = type(getattr(Limits(), field)).model_fields
-    flag, block = (next(name for name in fields if name.startswith(decision)) for decision in _DECISIONS)
-    sign = -1 if "within" in flag else 1
-    whole = "float" not in str(fields[flag].annotation)
-    return Unit(field, flag, block, sign, whole, 0.0 if sign < 0 else math.inf if whole else 1.0)
 
 
 def open_limits(shipped: Limits) -> Limits:

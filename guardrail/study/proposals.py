@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from guardrail.records import BankLimit, Signal
 from guardrail.study.agreement import share_interval
-from guardrail.study.calibrate import Unit, unit_of
+from guardrail.study.units import Unit, unit_of
 
 __all__ = ["CASES_LEAST", "SECONDS_LEAST", "Proposal", "Weighed", "propose"]
 

@@ -12,7 +12,11 @@ from guardrail.act import anchor_of, encode_png, sdk
 from guardrail.act.certificates import parse_pem, profile_faults, sha256_of
 from guardrail.errors import KeysUnusable
 
-NOW = datetime.now(UTC)
+
+def now():
+    return datetime.now(UTC)
+
+
 C2PA, MAIL = PURPOSES
 
 
@@ -121,12 +125,12 @@ def test_sdk_is_laxer_than_the_profile(changes):
     content = sdk.embed(encode_png(noise()), "image/png", CREATED, signing)
     assert sdk.read(content, "image/png", signing.anchors).state == "Trusted"
     with pytest.raises(KeysUnusable, match="certificate profile"):
-        signing.require_usable(NOW)
+        signing.require_usable(now())
 
 
 def test_credential_outside_the_profile_is_refused_before_anything_is_signed():
     with pytest.raises(KeysUnusable, match="no authority key identifier"):
-        credential(shape=replace(LEAF, authority_id=False)).require_usable(NOW)
+        credential(shape=replace(LEAF, authority_id=False)).require_usable(now())
 
 
 # --- chains -------------------------------------------------------------------------------------------------
@@ -145,12 +149,12 @@ def family():
 def test_chain_leads_to_its_anchor(family):
     root, _, between, _, leaf = family
     other = certificate("other", new_key(), shape=AUTHORITY)
-    assert anchor_of(der_of(leaf, between), [pem_of(other), pem_of(root)], NOW) == sha256_of(root)
+    assert anchor_of(der_of(leaf, between), [pem_of(other), pem_of(root)], now()) == sha256_of(root)
 
 
 def test_chain_without_its_middle_leads_nowhere(family):
     root, *_, leaf = family
-    assert anchor_of(der_of(leaf), [pem_of(root)], NOW) is None
+    assert anchor_of(der_of(leaf), [pem_of(root)], now()) is None
 
 
 def test_same_names_under_another_root_lead_nowhere(family):
@@ -158,13 +162,13 @@ def test_same_names_under_another_root_lead_nowhere(family):
     forged_key = new_key()
     forged = certificate("root", forged_key, shape=AUTHORITY)
     leaf = certificate("leaf", new_key(), forged, forged_key)
-    assert anchor_of(der_of(leaf, forged), [pem_of(root)], NOW) is None
+    assert anchor_of(der_of(leaf, forged), [pem_of(root)], now()) is None
 
 
 def test_chain_counts_only_while_all_of_it_is_valid(family):
     root, _, between, _, leaf = family
     for days, found in [(299, sha256_of(root)), (301, None), (-1, None)]:
-        assert anchor_of(der_of(leaf, between), [pem_of(root)], NOW + timedelta(days=days)) == found
+        assert anchor_of(der_of(leaf, between), [pem_of(root)], now() + timedelta(days=days)) == found
 
 
 def test_leaf_of_ours_issues_nothing(family):
@@ -172,7 +176,7 @@ def test_leaf_of_ours_issues_nothing(family):
     key, grandchild = new_key(), new_key()
     leaf = certificate("leaf", key, between, between_key)
     forged = certificate("forged", grandchild, leaf, key)
-    assert anchor_of(der_of(forged, leaf, between), [pem_of(root)], NOW) is None
+    assert anchor_of(der_of(forged, leaf, between), [pem_of(root)], now()) is None
 
 
 @pytest.mark.parametrize("changes", [{"granted": ("crl_sign",)}, {"granted": None}, {"ca": None}])
@@ -181,37 +185,37 @@ def test_intermediate_that_may_not_issue_leads_nowhere(family, changes):
     key = new_key()
     between = certificate("between", key, root, root_key, replace(AUTHORITY, **changes))
     leaf = certificate("leaf", new_key(), between, key)
-    assert anchor_of(der_of(leaf, between), [pem_of(root)], NOW) is None
+    assert anchor_of(der_of(leaf, between), [pem_of(root)], now()) is None
 
 
 def test_root_that_issues_leaves_only_keeps_others_from_issuing():
     root_key, key = new_key(), new_key()
     root = certificate("root", root_key, shape=replace(AUTHORITY, path_length=0))
     between = certificate("between", key, root, root_key, AUTHORITY)
-    assert anchor_of(der_of(certificate("leaf", new_key(), between, key), between), [pem_of(root)], NOW) is None
-    assert anchor_of(der_of(certificate("leaf", new_key(), root, root_key)), [pem_of(root)], NOW) == sha256_of(root)
+    assert anchor_of(der_of(certificate("leaf", new_key(), between, key), between), [pem_of(root)], now()) is None
+    assert anchor_of(der_of(certificate("leaf", new_key(), root, root_key)), [pem_of(root)], now()) == sha256_of(root)
 
 
 def test_certificate_that_may_not_sign_is_nobodys(family):
     root, root_key, *_ = family
     leaf = certificate("leaf", new_key(), root, root_key, replace(LEAF, granted=("key_agreement",)))
-    assert anchor_of(der_of(leaf), [pem_of(root)], NOW) is None
+    assert anchor_of(der_of(leaf), [pem_of(root)], now()) is None
 
 
 @pytest.mark.parametrize("chain", [(), (b"",), (b"\x30\x82not a certificate",)])
 def test_chain_that_cannot_be_read_is_nobodys(family, chain):
-    assert anchor_of(chain, [pem_of(family[0])], NOW) is None
+    assert anchor_of(chain, [pem_of(family[0])], now()) is None
 
 
 @pytest.mark.parametrize("chain", [(), "leaf"])
 def test_anchor_that_is_none_is_an_error(family, chain):
     with pytest.raises(ValueError, match="PEM"):
-        anchor_of(der_of(family[4]) if chain else (), [b"not PEM"], NOW)
+        anchor_of(der_of(family[4]) if chain else (), [b"not PEM"], now())
 
 
 def test_no_anchor_is_an_error(family):
     with pytest.raises(ValueError, match="no root certificate"):
-        anchor_of(der_of(family[4]), [], NOW)
+        anchor_of(der_of(family[4]), [], now())
 
 
 def test_certificates_are_parsed_once(family):

@@ -16,7 +16,11 @@ from guardrail.act import rotate_keys as rotate
 from guardrail.act.certificates import LONGEST_LIFE, parse_pem, sha256_of
 from guardrail.errors import KeysMissing, KeysUnusable
 
-NOW = datetime.now(UTC)
+
+def now():
+    return datetime.now(UTC)
+
+
 PNG = encode_png(noise())
 
 
@@ -32,7 +36,7 @@ def signed_by(folder):
 
 def state_of(content, folder):
     found = sdk.read(content, "image/png", load_anchors(folder))
-    return found.state, anchor_of(found.chain, load_anchors(folder), NOW) is not None
+    return found.state, anchor_of(found.chain, load_anchors(folder), now()) is not None
 
 
 def test_fresh_leaf_signs_under_the_same_root(folder):
@@ -101,7 +105,7 @@ def test_expired_leaf_can_be_replaced(tmp_path):
     with pytest.raises(KeysUnusable, match="valid from"):
         load_signing(tmp_path / "keys")
     rotate(tmp_path / "keys")
-    assert load_signing(tmp_path / "keys").days_left(NOW) > 364
+    assert load_signing(tmp_path / "keys").days_left(now()) > 364
 
 
 def test_root_key_kept_elsewhere_is_asked_for(folder):
@@ -219,7 +223,7 @@ def test_keys_with_a_password_open_with_it_alone(tmp_path, monkeypatch):
 
 def test_folder_is_described(folder):
     rotate(folder, new_root=True)
-    found = describe_keys(folder, NOW)
+    found = describe_keys(folder, now())
     leaf = load_signing(folder).leaf
     assert found.leaf.sha256 == sha256_of(leaf)
     assert found.leaf.not_after == leaf.not_valid_after_utc
@@ -232,13 +236,13 @@ def test_folder_is_described(folder):
 def test_folder_that_cannot_be_signed_with_is_described_too(folder):
     (folder / "leaf.key").unlink()
     (folder / "root.key").unlink()
-    found = describe_keys(folder, NOW)
+    found = describe_keys(folder, now())
     assert "leaf.key" in found.unusable
     assert not found.root_key
 
 
 def test_description_holds_no_key(folder):
-    said = describe_keys(folder, NOW).model_dump_json()
+    said = describe_keys(folder, now()).model_dump_json()
     for name in ("leaf.key", "root.key"):
         body = (folder / name).read_text().splitlines()[1]
         assert body not in said
@@ -247,10 +251,10 @@ def test_description_holds_no_key(folder):
 def test_leaf_that_is_no_certificate_cannot_be_described(folder):
     (folder / "chain.pem").write_bytes(b"nothing")
     with pytest.raises(KeysUnusable, match=r"chain\.pem"):
-        describe_keys(folder, NOW)
+        describe_keys(folder, now())
     (folder / "chain.pem").unlink()
     with pytest.raises(KeysMissing, match=r"chain\.pem"):
-        describe_keys(folder, NOW)
+        describe_keys(folder, now())
 
 
 def test_one_certificate_serves_only_one_root(folder):
@@ -258,5 +262,5 @@ def test_one_certificate_serves_only_one_root(folder):
     leaf = load_signing(folder).leaf
     assert isinstance(leaf, x509.Certificate)
     present, former = load_anchors(folder)
-    assert anchor_of(der_of(leaf), [present], NOW)
-    assert anchor_of(der_of(leaf), [former], NOW) is None
+    assert anchor_of(der_of(leaf), [present], now())
+    assert anchor_of(der_of(leaf), [former], now()) is None

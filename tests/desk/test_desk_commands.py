@@ -101,3 +101,21 @@ def test_a_port_that_is_taken_is_told(tmp_path):
         taken.listen()
         with pytest.raises(SettingsInvalid, match="where nobody can listen"):
             desk_commands.serve(index=str(tmp_path), host="", port=taken.getsockname()[1], settings_file=None)
+
+
+def test_without_an_index_the_message_says_how_to_give_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GUARDRAIL_HOME", str(tmp_path))
+    with pytest.raises(SettingsInvalid) as found:
+        desk_commands.desk(index="", host="", port=0, settings_file=None)
+    assert "--index DIR" in str(found.value)
+    assert "guardrail index build" in str(found.value)
+    assert "organisations" not in str(found.value)
+
+
+def test_an_organisation_that_was_named_and_has_no_index_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GUARDRAIL_HOME", str(tmp_path))
+    (tmp_path / "guardrail.toml").write_text('[desk.organisations.ours]\ntitle = "Ours"\n', encoding="utf-8")
+    with pytest.raises(SettingsInvalid, match=r"desk\.organisations\.ours"):
+        desk_commands.desk(index="", host="", port=0, settings_file=None)

@@ -22,10 +22,8 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "home"
 
 
-@pytest.fixture
-def fox(home, tmp_path):
-    """A signed file made from "a red fox", and not from "blurred"."""
-    verdict = Verdict(
+def accepted():
+    return Verdict(
         image="images[0]",
         pixels_sha256=None,
         at=datetime.now(UTC),
@@ -38,6 +36,12 @@ def fox(home, tmp_path):
         policy_sha256="0" * 64,
         calibration="uncalibrated",
     )
+
+
+@pytest.fixture
+def fox(home, tmp_path):
+    """A signed file made from "a red fox", and not from "blurred"."""
+    verdict = accepted()
     prompts = {"prompt": "a red fox", "negative_prompt": "blurred"}
     context = GenerationContext(pipeline="FakePipeline", prompts=prompts)
     said = act.generation_assertion(verdict, context, Settings(home=home))
@@ -93,21 +97,8 @@ def test_changed_file_proves_nothing(fox):
 
 def test_file_that_says_nothing_of_prompts_proves_nothing(fox, home):
     pixels = np.zeros((32, 32, 3), np.uint8)
-    verdict = Verdict(
-        image="x",
-        pixels_sha256=None,
-        at=datetime.now(UTC),
-        decision=Decision.ACCEPT,
-        rule="default",
-        explanation="",
-        evidence=(),
-        nearest=(),
-        index_snapshot="1" * 64,
-        policy_sha256="0" * 64,
-        calibration="uncalibrated",
-    )
     output = OutputPicture(act.encode_image(pixels, "image/png"), "image/png", pixels)
-    fox.write_bytes(act.sign(output, verdict, {}, act.load_signing(home / "keys")).content)
+    fox.write_bytes(act.sign(output, accepted(), {}, act.load_signing(home / "keys")).content)
     found = run(fox, "a red fox")
     assert isinstance(found.exception, PromptUnproved)
     assert "says nothing of prompts, as of a picture that was only checked" in str(found.exception)

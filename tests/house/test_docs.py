@@ -4,11 +4,12 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from guardrail import hookspecs, records
+from guardrail.records.review import ReasonCode, ReviewOutcome
 
 FORBIDDEN_WORDS = {"score", "data", "info", "result", "process", "utils", "manager", "handle", "threshold"}
 SHELL_OF_THE_READER = {"git", "cd", "pip", "uv", "python3"}
@@ -53,6 +54,14 @@ def test_hook_has_a_shipped_plugin(cog_helper: Any, hook: str):
 
 def test_documentation_knows_every_hook(cog_helper: Any):
     assert list(cog_helper.hook_names()) == HOOKS
+
+
+def test_api_page_lists_every_reason_code_and_outcome(root: Path):
+    page = (root / "docs" / "api.md").read_text(encoding="utf-8")
+    table = re.search(r"What `reasons` may hold.*?\| --- .*?\n(.*?)<!-- \[\[\[end", page, re.DOTALL)
+    assert table is not None
+    assert re.findall(r"^\| `(\w+)` \|", table[1], re.MULTILINE) == list(get_args(ReasonCode))
+    assert set(re.findall(r"^\| `(\w+)` \| the image ", page, re.MULTILINE)) == set(get_args(ReviewOutcome))
 
 
 @pytest.mark.parametrize("name", RECORDS)

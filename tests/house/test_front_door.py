@@ -31,6 +31,10 @@ def test_guard_on_files_does_not_load_diffusers():
     assert _loaded_by("import guardrail.guard") & {"diffusers", "open_clip", "c2pa"} == set()
 
 
+def test_the_desk_binds_its_port_before_it_loads_torch_or_scipy():
+    assert _loaded_by("import guardrail.desk.web.app, guardrail.desk.desk_commands") & {"torch", "scipy"} == set()
+
+
 @pytest.mark.parametrize("name", guardrail.__all__)
 def test_every_public_name_is_there(name: str):
     assert getattr(guardrail, name) is not None

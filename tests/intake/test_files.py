@@ -142,9 +142,22 @@ def bomb(path, side):
 
 
 def test_decompression_bomb_is_never_decoded(tmp_path):
-    assert "bomb" in failure_of(bomb(tmp_path / "bomb.png", 60_000))
-    assert "bomb" in failure_of(bomb(tmp_path / "smaller.png", 10_000))
+    assert "a decompression bomb" in failure_of(bomb(tmp_path / "bomb.png", 60_000))
+    assert "10000x10000 pixels, more than 64000000" in failure_of(bomb(tmp_path / "smaller.png", 10_000))
     assert "more than 50" in failure_of(saved(tmp_path / "a.png", Image.new("L", (10, 10))), largest_px=50)
+
+
+@pytest.mark.parametrize("side", [10_000, 60_000])
+def test_no_setting_lets_more_pixels_in_than_pillow_takes_for_safe(tmp_path, side):
+    failure = failure_of(bomb(tmp_path / "bomb.png", side), largest_px=10**12)
+    assert str(Image.MAX_IMAGE_PIXELS) in failure
+    assert "DOS attack" not in failure
+
+
+def test_a_picture_that_is_too_large_is_refused_in_our_words_alone(tmp_path, recwarn):
+    failure = failure_of(bomb(tmp_path / "bomb.png", 10_000))
+    assert "Image size" not in failure
+    assert not recwarn.list
 
 
 def test_float_pixels_of_unknown_range_are_refused(tmp_path):

@@ -30,6 +30,19 @@ __all__ = ["lea", "mia", "office"]  # fixtures that lie elsewhere
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
 
+def in_a_fork(job):
+    """Do something in a forked process; whether it went well."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            job()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitpid(pid, 0)[1] == 0
+
+
 class Making:
     """What is entered into ledgers, with ids of one repeated digit so that tests can name them."""
 

@@ -68,6 +68,21 @@ def test_filter_finds_what_it_says(audit, asked, found):
     assert [one.target for one in audit.page(ADA, asked)] == found
 
 
+def test_what_is_asked_again_and_again_is_noted_once_for_each_actor(audit):
+    also_bo = BO.model_copy(update={"token_id": None, "scopes": None})
+    for who in (ADA, BO, ADA, also_bo, BO, also_bo, EVE):
+        audit.note_once(who, "job.seen", "j" * 32, {"kind": "check"}, "10.0.0.1")
+    audit.note_once(ADA, "job.seen", "k" * 32)
+    seen = audit.page(ADA, AuditFilter(action="job.seen"))
+    assert [(one.account_id, one.token_id, one.target) for one in seen] == [
+        (ADA.account_id, None, "k" * 32),
+        (BO.account_id, None, "j" * 32),
+        (BO.account_id, BO.token_id, "j" * 32),
+        (ADA.account_id, None, "j" * 32),
+    ]
+    assert len(audit.page(EVE, AuditFilter(action="job.seen"))) == 1
+
+
 def test_pages_follow_one_another(audit):
     first = audit.page(ADA, AuditFilter(), limit=2)
     second = audit.page(ADA, AuditFilter(), before=first[-1].event_id, limit=2)

@@ -1,6 +1,5 @@
 import hashlib
 import multiprocessing
-import os
 import threading
 import time
 from contextlib import nullcontext, suppress
@@ -12,6 +11,7 @@ from guardrail.memory import Held, Memory
 from guardrail.memory.appending import append, leaf_of
 from guardrail.memory.tree import leaf_hash
 from guardrail.records import Decision, GenerationContext, Release, RemedyTried
+from tests.memory.conftest import in_a_fork
 
 pytestmark = pytest.mark.usefixtures("both_stores")
 
@@ -314,19 +314,6 @@ def test_rows_are_written_in_threads(memory, making):
         thread.join()
     assert not failures
     assert memory.verify(deep=True)[0] == 20
-
-
-def in_a_fork(job):
-    """Do something in a forked process; whether it went well."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            job()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitpid(pid, 0)[1] == 0
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # it has threads, says Python 3.12

@@ -191,6 +191,15 @@ def test_nothing_tells_the_second_person_of_the_first(office, ben, sampled):
     assert office.reviews.next_case(ben, OPEN).state == "open"
 
 
+def test_the_audit_names_no_decision_that_the_second_person_must_not_know_of(office, mia, ben, sampled):
+    audit = office.memory.audit
+    audit.note(mia, "case.decided", f"case {sampled}")
+    assert "case.decided" in audit.actions(mia)
+    assert "case.decided" not in audit.actions(ben)
+    office.reviews.decide(ben, sampled, WITHHOLD)
+    assert "case.decided" in audit.actions(ben)
+
+
 def test_the_first_person_knows_and_is_not_asked_again(office, mia, sampled):
     assert office.reviews.case(mia, sampled).row.state == "second"
     assert len(office.reviews.case(mia, sampled).decisions) == 1

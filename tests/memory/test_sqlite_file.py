@@ -16,6 +16,7 @@ import pytest
 from guardrail.errors import LedgerBroken, MemoryUnwritable
 from guardrail.memory import Held, Memory
 from guardrail.records import Decision
+from tests.memory.conftest import in_a_fork
 
 forking = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # it has threads, says Python 3.12
 
@@ -31,19 +32,6 @@ def held(making):
         return Held(making.verdict(decision, verdict_id=digit * 32, pixels_sha256=digit * 64), f"png {digit}".encode())
 
     return make
-
-
-def in_a_fork(job):
-    """Do something in a forked process; whether it went well."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            job()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitpid(pid, 0)[1] == 0
 
 
 # --- the file --------------------------------------------------------------------------------------------

@@ -21,6 +21,14 @@ def test_kappa_of_full_agreement_knows_how_little_few_pairs_say():
     assert few.low < 0 < many.low < 1
 
 
+def test_kappa_of_no_agreement_knows_how_little_few_pairs_say():
+    one = cohens_kappa([("release", "withhold")])
+    many = cohens_kappa([("release", "withhold"), ("withhold", "release")] * 20)
+    assert (one.kappa, one.low) == (0, 0)
+    assert one.high > 0.9
+    assert many.high < -0.7
+
+
 def test_kappa_says_nothing_where_everybody_always_said_the_same():
     assert cohens_kappa([("release", "release")] * 9).kappa is None
     assert cohens_kappa([]).kappa is None

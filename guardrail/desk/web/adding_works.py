@@ -1,33 +1,34 @@
-"""One work into an organisation's index, and out of it again: the next check sees it."""
+"""One work into an organisation's index, and out of it again: the next check sees it.
+
+Nothing here asks whether less is protected then, or who wants it: what people and programs ask for goes through
+`changing_works` and `changing_filter`.
+"""
 
 from __future__ import annotations
 
 import threading
-from contextlib import AbstractContextManager, nullcontext
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from guardrail.carriers import IndexRows, SourcePicture
+from guardrail.carriers import ImageBatch, IndexRows, SourcePicture
 from guardrail.errors import ImageUnreadable, IndexMissing
-from guardrail.fingerprint import Fingerprinter, resolve_device, work_looks
 from guardrail.index import FolderIndex, shard_rows, take
-from guardrail.intake.files import read_content
 from guardrail.protocols import WritableIndex
-from guardrail.records import Disposition
-from guardrail.review_errors import ChangeRefused
 
 if TYPE_CHECKING:
+    from guardrail.carriers import Fingerprints
     from guardrail.desk.web.desk import Desk
     from guardrail.guard import Guard
     from guardrail.records import IndexChange, Work
 
-__all__ = ["add_work", "remove_work"]
+__all__ = ["add_work", "alone", "prints_of", "remove_work", "rows_of", "writable"]
 
 _WAIT_S = 10.0  # for another writer of the index
 _AS_IN_AN_INDEX = ("copy", "tiles", "clip")  # vectors, kept as float16
-_one_at_a_time = threading.Lock()  # in this process; other processes are kept out by the index's own lock
+_one_at_a_time = threading.RLock()  # in this process; other processes are kept out by the index's own lock
 
 
 def add_work(desk: Desk, organisation: str, work: Work, content: bytes) -> IndexChange:
@@ -46,13 +47,11 @@ def add_work(desk: Desk, organisation: str, work: Work, content: bytes) -> Index
         ImageUnreadable: it is no picture, or has no fingerprint.
         IndexLocked, IndexUnwritable, IndexMismatch: the index was not changed.
         IndexMissing: it takes no works.
-        ChangeRefused: a work of that id is protected, and would be less so.
     """
     guard = desk.guard_for(organisation)
-    index = _writable(guard)
-    rows = _rows(guard, work, content)
-    with _one_at_a_time, _alone(index):
-        _require_as_protected(index, work)
+    index = writable(guard)
+    rows = rows_of(guard, work, content)
+    with alone(index):
         return index.put(rows)
 
 
@@ -63,45 +62,51 @@ def remove_work(desk: Desk, organisation: str, bank: str, work_id: str) -> Index
         IndexLocked, IndexUnwritable: the index was not changed.
         IndexMissing: it takes no works.
     """
-    index = _writable(desk.guard_for(organisation))
-    with _one_at_a_time, _alone(index):
+    index = writable(desk.guard_for(organisation))
+    with alone(index):
         return index.withdraw([(bank, work_id)])
 
 
-def _require_as_protected(index: WritableIndex, work: Work) -> None:
-    """Refuse to replace a protected work by one that protects less: that is for a lead to do, by name, in the ledger.
+def writable(guard: Guard) -> WritableIndex:
+    """The index of a guard, to be changed.
 
     Raises:
-        ChangeRefused: it would.
+        IndexMissing: it takes no works.
     """
-    now = datetime.now(UTC)
-    for before in index.kept([(work.bank, work.work_id)]).works:
-        if before.standing(now) is not Disposition.PROTECT:
-            continue
-        keeps_opt_out = before.opted_out_at is None or (
-            work.opted_out_at is not None and work.opted_out_at <= max(before.opted_out_at, now)
-        )
-        if work.standing(now) is not Disposition.PROTECT or not keeps_opt_out:
-            named, found = f"{work.bank}/{work.work_id}", "a work that is protected, or whose maker opted out"
-            raise ChangeRefused(
-                named, found, "one that stays so; withdraw it, or call it generic, on the page of works"
-            )
-
-
-def _writable(guard: Guard) -> WritableIndex:
     index = guard.index
     if not isinstance(index, WritableIndex):
         raise IndexMissing(guard.settings.index, f"an index that cannot be changed ({type(index).__name__})")
     return index
 
 
-def _alone(index: WritableIndex) -> AbstractContextManager[None]:
-    """Be the only writer for a moment, where the index has such a lock."""
-    return index.writing(_WAIT_S) if isinstance(index, FolderIndex) else nullcontext()
+@contextmanager
+def alone(index: WritableIndex) -> Iterator[None]:
+    """Be the only writer for a moment: in this process, and where the index has such a lock in all of them.
+
+    Raises:
+        IndexLocked, IndexUnwritable: another process writes, or the index cannot be written.
+    """
+    with _one_at_a_time, index.writing(_WAIT_S) if isinstance(index, FolderIndex) else nullcontext():
+        yield
 
 
-def _rows(guard: Guard, work: Work, content: bytes) -> IndexRows:
-    """What the index keeps of one work."""
+def prints_of(guard: Guard, name: str, content: bytes) -> Fingerprints:
+    """The fingerprints of one image file, by which the guard's index is searched."""
+    from guardrail.intake.files import read_content  # torch, which came with the guard
+
+    picture = read_content(name, content, guard.settings.largest_image_px)
+    return guard.fingerprint(ImageBatch((picture,)))
+
+
+def rows_of(guard: Guard, work: Work, content: bytes) -> IndexRows:
+    """What the index keeps of one work, fingerprinted as it was built.
+
+    Raises:
+        ImageUnreadable: it is no picture, or has no fingerprint.
+    """
+    from guardrail.fingerprint import Fingerprinter, resolve_device, work_looks
+    from guardrail.intake.files import read_content
+
     header, name = guard.index.header, work.work_id
     of_query = guard.fingerprint
     looks = work_looks(header.sampling)

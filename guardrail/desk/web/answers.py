@@ -114,7 +114,9 @@ class WebhookAnswer(BaseModel):
 class WebhookMade(WebhookAnswer):
     """A webhook that was just made, with its secret: shown this once."""
 
-    secret: str
+    secret: str | None = Field(
+        default=None, description="signs what is sent; left out where the answer is given again under its key"
+    )
 
 
 class WebhooksAnswer(BaseModel):

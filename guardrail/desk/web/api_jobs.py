@@ -38,5 +38,5 @@ def job(
     found = desk.memory.jobs.get(actor, job_id)
     if found is None or not _may_see(actor, found.kind):
         raise Problem(404, "found no such job here, expected one of your organisation; ask for it again", "no-such-job")
-    desk.memory.audit.note(actor, "job.seen", job_id, {"kind": found.kind}, address_of(request))
+    desk.memory.audit.note_once(actor, "job.seen", job_id, {"kind": found.kind}, address_of(request))
     return JobAnswer.of(found)

@@ -12,13 +12,14 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 
-from guardrail.desk.web.adding_works import add_work, remove_work
 from guardrail.desk.web.answers import PROBLEMS, WorkAnswer
 from guardrail.desk.web.asking import IdempotencyKey, digest_of, known_query, once
+from guardrail.desk.web.changing_works import Asker, put_work, withdraw_work
 from guardrail.desk.web.deps import address_of, scoped
 from guardrail.desk.web.desk import Desk, desk_of
 from guardrail.desk.web.problems import Problem
 from guardrail.desk.web.uploads import files_of, multipart
+from guardrail.desk.web.work_texts import require_texts
 from guardrail.records import Actor, Work
 
 __all__ = ["router"]
@@ -27,6 +28,11 @@ router = APIRouter(prefix="/v1", tags=["works"], dependencies=[Depends(known_que
 
 _TEXTS = ("bank", "title", "creator", "rights_holder", "licence", "source", "opted_out_at", "expires_at")
 _FIELDS = ("work_id", "disposition", *_TEXTS)
+_STATED = "reason"  # a field that says nothing of the work
+_REASON = (
+    "why less is protected, 3 to 1,000 characters; needed, and kept in the ledger, where a work that protects is "
+    "withdrawn, gets another picture or is lowered, and where a work explains others away (credit, ignore)"
+)
 _FORM = {
     "required": True,
     "content": {
@@ -39,6 +45,7 @@ _FORM = {
                     "work_id": {"type": "string", "minLength": 1, "maxLength": 256},
                     "disposition": {"type": "string", "enum": ["protect", "credit", "ignore"]},
                     **{name: {"type": "string"} for name in _TEXTS},
+                    _STATED: {"type": "string", "description": _REASON},
                 },
             },
             "encoding": {"image": {"contentType": "image/*"}},
@@ -48,6 +55,7 @@ _FORM = {
 _Desk = Annotated[Desk, Depends(desk_of)]
 _Caller = Annotated[Actor, Depends(scoped("works:write"))]
 _LONGEST_NAME = 256  # letters of a bank and of a work's id
+_LONGEST_REASON = 4000  # letters that are looked at; how many may be kept is said where it is checked
 
 
 @router.post(
@@ -62,11 +70,11 @@ async def add(
 ) -> Response:
     """Put a work into your organisation's index, in the place of one of the same bank and id; live when answered."""
     async with multipart(request, desk.settings.desk) as form:
-        work, file = _work(form), _file(form)
+        work, file, reason = _work(form), _file(form), str(form.get(_STATED, ""))
         content = await file.read()
 
         def added() -> Response:
-            change = add_work(desk, actor.organisation, work, content)
+            change = put_work(desk, Asker(actor, reason, address_of(request)), work, content)
             named = f"{work.bank}/{work.work_id}"
             desk.memory.audit.note(actor, "work.added", named, {"snapshot": change.snapshot}, address_of(request))
             job_id = _ask_rescan(desk, actor, work) if rescan else None
@@ -76,18 +84,19 @@ async def add(
         async def answer() -> Response:
             return await run_in_threadpool(added)
 
-        parts = [work.model_dump_json().encode(), hashlib.sha256(content).digest()]
+        parts = [work.model_dump_json().encode(), hashlib.sha256(content).digest(), reason.encode()]
         return await once(desk, actor, key, lambda: digest_of(actor, request, parts), answer)
 
 
 def _work(form: FormData) -> Work:
     """Whose the work is, as a form says it."""
-    unknown = sorted(set(form) - {"image", *_FIELDS})
+    unknown = sorted(set(form) - {"image", _STATED, *_FIELDS})
     said = {name: form[name] for name in _FIELDS if name in form and form[name] != ""}
-    if unknown or any(not isinstance(value, str) for value in said.values()):
+    if unknown or any(not isinstance(value, str) for value in (form.get(_STATED, ""), *said.values())):
         raise Problem(
             422, f"found the fields {', '.join(unknown)!r}, expected image and texts; correct the form", "bad-form"
         )
+    require_texts(said)
     try:
         work = Work.model_validate(said)
     except ValidationError as error:
@@ -124,9 +133,10 @@ def remove(
     actor: _Caller,
     bank: Annotated[str, Path(min_length=1, max_length=_LONGEST_NAME)],
     work_id: Annotated[str, Path(min_length=1, max_length=_LONGEST_NAME)],
+    reason: Annotated[str, Query(max_length=_LONGEST_REASON, description=_REASON)] = "",
 ) -> WorkAnswer:
     """Take a work out of your organisation's index: the next check does not see it."""
-    change = remove_work(desk, actor.organisation, bank, work_id)
+    change = withdraw_work(desk, Asker(actor, reason, address_of(request)), bank, work_id)
     if change.unknown:
         raise Problem(
             404, f"found no work {work_id[:80]!r} in bank {bank[:80]!r}, expected one; look its id up", "no-such-work"

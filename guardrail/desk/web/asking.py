@@ -22,6 +22,7 @@ __all__ = ["IdempotencyKey", "digest_of", "known_query", "once"]
 
 _KEY = re.compile(r"[\x21-\x7e]{1,200}")
 _KEPT_HEADERS = ("content-type", "location", "preference-applied")
+_TOLD_ONCE = ("secret", "token", "link")  # fields of an answer that let somebody in, or sign: none is ever kept
 
 IdempotencyKey = Annotated[
     str | None,
@@ -59,7 +60,7 @@ def digest_of(actor: Actor, request: Request, parts: Iterable[bytes]) -> str:
 async def once(
     desk: Desk, actor: Actor, key: str | None, digest: Callable[[], str], answer: Callable[[], Awaitable[Response]]
 ) -> Response:
-    """Answer a request, or answer it as before where it came under a key that is known.
+    """Answer a request, or answer it as before where it came under a key that is known; secrets are told once.
 
     Args:
         desk: keeps the answers.
@@ -108,7 +109,18 @@ async def once(
 
 def _known(made: Response) -> KnownAnswer:
     headers = {name: made.headers[name] for name in _KEPT_HEADERS if name in made.headers}
-    return KnownAnswer(made.status_code, json.dumps(headers).encode() + b"\n" + bytes(made.body))
+    return KnownAnswer(made.status_code, json.dumps(headers).encode() + b"\n" + _without_secrets(bytes(made.body)))
+
+
+def _without_secrets(body: bytes) -> bytes:
+    """An answer as it may be kept: a secret is shown to whoever made it, and to nobody who finds the key or the row."""
+    if not any(f'"{name}"'.encode() in body for name in _TOLD_ONCE):
+        return body
+    said = json.loads(body)
+    if not isinstance(said, dict) or not said.keys() & {*_TOLD_ONCE}:
+        return body
+    kept = {name: value for name, value in said.items() if name not in _TOLD_ONCE}
+    return json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _again(known: KnownAnswer) -> Response:

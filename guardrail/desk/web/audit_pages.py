@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Query
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from guardrail.desk.web.audit_said import words_of
 from guardrail.desk.web.deps import address_of, allowed
 from guardrail.desk.web.desk import Desk, desk_of
 from guardrail.memory import AuditFilter
@@ -60,6 +61,7 @@ def show_audit(
         events=events[:_EVENTS],
         names=names,
         actions=audit.actions(lead),
+        words_of=words_of,
         asked=asked,
         more=more,
         csv=urlencode(_said(asked)),

@@ -48,6 +48,7 @@ def tell_decided(response: Response, desk: Desk, decided: tuple[Decided, ...], w
         "cases": [first.decision.case_id, len(decided)],
         "outcome": first.decision.outcome,
         "second": any(one.needs_second for one in decided),
+        "disputed": any(one.state == "disputed" for one in decided),
     }
     packed = base64.urlsafe_b64encode(json.dumps(document).encode()).decode()
     set_cookie(response, desk, _COOKIE, packed, _SECONDS)
@@ -67,6 +68,8 @@ def banners_of(request: Request, desk: Desk) -> tuple[Banner, ...]:
         return ()
     about = f"case {case_id}" if count == 1 else f"{count} cases"
     later = " A second person looks too before it counts." if said.get("second") is True else ""
+    if said.get("disputed") is True:
+        later = " Two people differ, so nothing follows until a lead settles it."
     return (Banner("done", f"Decided {about}: {outcome.done}.{later}", f"/decisions/{wanted}/undo"),)
 
 

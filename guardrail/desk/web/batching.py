@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from guardrail.carriers import ImageBatch, Picture
 from guardrail.desk.web.problems import Problem
-from guardrail.intake.files import read_content
 
 if TYPE_CHECKING:
     from guardrail.desk.web.desk import Desk
@@ -176,6 +175,8 @@ class CheckQueue:
 
     def _read(self, one: _Waiting, guard: Guard) -> Picture | None:
         """The picture of an image; None where its bytes are not at hand any more, which is its answer."""
+        from guardrail.intake.files import read_content  # torch, which came with the guard
+
         try:
             content = one.image.content()
         except Exception as error:  # noqa: BLE001 - a store or a closed file may raise anything; the others go on

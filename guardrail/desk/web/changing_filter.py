@@ -7,11 +7,14 @@ leaves a filter that flags as much as the ledger says, or more.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from guardrail.desk.changing import update_works
 from guardrail.desk.learning import proposals
-from guardrail.desk.web.adding_works import add_work, remove_work
+from guardrail.desk.web.adding_works import add_work, alone, remove_work
+from guardrail.desk.web.changing_works import Asker, reason_of, recorded, restore_work
+from guardrail.desk.web.protecting import weakens
 from guardrail.errors import GuardrailError, IndexMissing
 from guardrail.index import FolderIndex
 from guardrail.index.bank_limits import read_bank_limits, write_bank_limits
@@ -77,7 +80,7 @@ def apply_limit(desk: Desk, actor: Actor, bank: str, signal: Signal, limit: floa
     with index.writing(_WAIT_S):
         change_id = desk.memory.changes.record(actor, "limit", facts, address=address)
         with_it = _with(index, proposal.bank_limit(change_id))
-        _or_take_back(desk, actor, "limit", change_id, address, lambda: _write(index, with_it))
+        _or_take_back(desk, actor, change_id, address, lambda: _write(index, with_it))
     return change_id
 
 
@@ -95,50 +98,43 @@ def _require_no_override(desk: Desk, actor: Actor, limit: BankLimit) -> None:
         raise _refused(f"{limit.bank}, {limit.signal}", found, "none there")
 
 
-def mark_work(desk: Desk, actor: Actor, bank: str, work_id: str, case_id: int | None = None, address: str = "") -> str:
+def mark_work(desk: Desk, asker: Asker, bank: str, work_id: str, case_id: int | None = None) -> None:
     """Call a work generic: it is not protected any more, and explains what comes as near to other works.
 
     Args:
         desk: whose organisation's index holds it.
-        actor: a lead.
+        asker: a lead, with a reason.
         bank: of the work.
         work_id: which work.
         case_id: the case that led to it.
-        address: where the request came from.
-
-    Returns:
-        The id of the change.
 
     Raises:
         NotAllowed, CaseMissing: the actor may not; there is no such work.
-        ChangeRefused: it is generic already, or its maker opted out, so that it stays protected.
+        ChangeRefused: no reason is stated; it is generic already, or its maker opted out, so that it stays protected.
         IndexMissing, IndexLocked, IndexUnwritable, MemoryUnwritable: nothing was changed.
     """
-    require_lead(actor)
-    index = _writable(desk, actor)
+    require_lead(asker.actor)
+    index = _writable(desk, asker.actor)
     work = _work(index, bank, work_id)
     if work.disposition is Disposition.IGNORE:
         raise _refused(f"{bank}/{work_id}", "a work that is generic already", "one that is protected or credited")
     if work.opted_out_at is not None:
         raise _refused(f"{bank}/{work_id}", "an opt-out of its maker, which protects it always", "none")
     facts = {"what": "work", "bank": bank, "work_id": work_id, "before": str(work.disposition), "case_id": case_id}
-    change_id = desk.memory.changes.record(actor, "generic", facts, address=address)
+    facts["stated_reason"] = reason_of(asker, f"{bank}/{work_id}", "a work that is called generic")
     said = f"disposition={Disposition.IGNORE}"
-    _or_take_back(desk, actor, "generic", change_id, address, lambda: update_works(index, [(bank, work_id)], [said]))
-    return change_id
+    recorded(desk, asker, "generic", facts, lambda: update_works(index, [(bank, work_id)], [said]))
 
 
-def mark_picture(desk: Desk, actor: Actor, case_id: int, address: str = "") -> str:
+def mark_picture(desk: Desk, asker: Asker, case_id: int) -> None:
     """Call a generated picture generic: it goes to the bank `generic`, and explains what comes as near to works.
-
-    Returns:
-        The id of the change.
 
     Raises:
         NotAllowed, CaseMissing, PictureMissing: the actor may not; there is no such case, or no picture of it.
-        ChangeRefused: it is there already.
+        ChangeRefused: no reason is stated, or it is there already.
         IndexMissing, IndexLocked, IndexUnwritable, MemoryUnwritable: nothing was changed.
     """
+    actor = asker.actor
     require_lead(actor)
     png = desk.memory.reviews.picture(actor, case_id)
     work = Work(
@@ -151,10 +147,8 @@ def mark_picture(desk: Desk, actor: Actor, case_id: int, address: str = "") -> s
     if len(index.kept([(work.bank, work.work_id)])):
         raise _refused(f"case {case_id}", "a picture that is generic already", "one that is not")
     facts = {"what": "picture", "bank": work.bank, "work_id": work.work_id, "before": None, "case_id": case_id}
-    change_id = desk.memory.changes.record(actor, "generic", facts, address=address)
-    added: Callable[[], object] = lambda: add_work(desk, actor.organisation, work, png)  # noqa: E731 - one of two
-    _or_take_back(desk, actor, "generic", change_id, address, added)
-    return change_id
+    facts["stated_reason"] = reason_of(asker, f"case {case_id}", "a picture that is called generic")
+    recorded(desk, asker, "generic", facts, lambda: add_work(desk, actor.organisation, work, png))
 
 
 def take_back(desk: Desk, actor: Actor, change_id: str, address: str = "") -> ChangeShown:
@@ -174,20 +168,36 @@ def take_back(desk: Desk, actor: Actor, change_id: str, address: str = "") -> Ch
         raise CaseMissing(f"change {change_id}")
     if change.undone or change.undoes:
         raise _refused(change_id[:8], "a change that was taken back, or takes one back", "one that stands")
+    if change.kind in ("lowered", "replaced", "withdrawn"):
+        restore_work(desk, Asker(actor, address=address), change)
+        return change
     if change.kind == "limit":
         _restore_limit(desk, actor, change)
-    elif change.facts["before"] is None:
-        remove_work(desk, actor.organisation, change.facts["bank"], change.facts["work_id"])
     else:
-        key = change.facts["bank"], change.facts["work_id"]
-        update_works(_writable(desk, actor), [key], [f"disposition={change.facts['before']}"])
+        _restore_generic(desk, actor, change)
     facts = {name: change.facts.get(name) for name in ("bank", "signal", "limit", "work_id", "what")}
-    desk.memory.changes.record(actor, _kind(change), facts, undoes=change_id, address=address)
+    desk.memory.changes.record(actor, change.kind, facts, undoes=change_id, address=address)
     return change
 
 
-def _kind(change: ChangeShown) -> Any:
-    return change.kind
+def _restore_generic(desk: Desk, actor: Actor, change: ChangeShown) -> None:
+    """Have a work mean what it did before it was called generic; a picture that was, is taken out.
+
+    Raises:
+        ChangeRefused: it protects more by now than it would then: that is not what was changed.
+    """
+    index, before = _writable(desk, actor), change.facts["before"]
+    bank, work_id = key = change.facts["bank"], change.facts["work_id"]
+    with alone(index):
+        for work in index.kept([key]).works:
+            after = None if before is None else work.model_copy(update={"disposition": Disposition(before)})
+            if weakens(work, after, datetime.now(UTC)):
+                found = "a work of which other things are said since"
+                raise _refused(f"{bank}/{work_id}", found, "one that is generic; withdraw or replace it by its name")
+        if before is None:
+            remove_work(desk, actor.organisation, bank, work_id)
+        else:
+            update_works(index, [key], [f"disposition={before}"])
 
 
 def _restore_limit(desk: Desk, actor: Actor, change: ChangeShown) -> None:
@@ -205,15 +215,13 @@ def _restore_limit(desk: Desk, actor: Actor, change: ChangeShown) -> None:
         _write(index, rest)
 
 
-def _or_take_back(
-    desk: Desk, actor: Actor, kind: Any, change_id: str, address: str, change: Callable[[], object]
-) -> None:
-    """Do what was recorded; where it cannot be done, record that it was not."""
+def _or_take_back(desk: Desk, actor: Actor, change_id: str, address: str, change: Callable[[], object]) -> None:
+    """Do what was recorded of a limit; where it cannot be done, record that it was not."""
     try:
         change()
     except GuardrailError as error:
         facts = {"reason": f"{type(error).__name__}: {_NOTHING_CHANGED}"}
-        desk.memory.changes.record(actor, kind, facts, undoes=change_id, address=address)
+        desk.memory.changes.record(actor, "limit", facts, undoes=change_id, address=address)
         raise
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import ipaddress
 import socket
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Sent", "deliver", "require_target", "signature_of"]
 
-_TIMEOUT_S = 10.0  # to connect, and for each byte that is waited for
+_DEADLINE_S = 10.0  # from looking the name up to the answer's status, as docs/api.md promises
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # an IPv4 address in the last 32 bits (RFC 6052)
 _NOT_FOR_US = tuple(  # which `ipaddress` takes for global, and which lead, or led, to addresses of one's own
     map(
@@ -101,51 +103,87 @@ def _is_private(address: str) -> bool:
 
 
 def deliver(due: DueDelivery, *, private: bool) -> Sent:
-    """Send one event; whatever goes wrong is told, not raised. Redirections are not followed, proxies not used.
+    """Send one event within ten seconds in all; whatever goes wrong is told, not raised.
+
+    Redirections are not followed and proxies not used; of the answer, nothing is read beyond its head.
 
     Args:
         due: what, and where to.
         private: whether private addresses may be asked.
     """
-    at_s = int(time.time())
-    headers = {
-        "Content-Type": "application/json",
-        "User-Agent": f"guardrail/{__version__}",
-        "Guardrail-Event": due.event,
-        "Guardrail-Delivery": due.delivery_id,
-        "Guardrail-Signature": signature_of(due.secret, due.body, at_s),
-    }
+    until_s = time.monotonic() + _DEADLINE_S
     try:
         require_target(due.url, private=private)
         parts = urlsplit(due.url)
         host = str(parts.hostname)
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        address = _checked_address(host, port, private=private)
-        url = httpx.URL(due.url).copy_with(host=address)
-        headers["Host"] = parts.netloc
-        with (
-            httpx.Client(timeout=_TIMEOUT_S, follow_redirects=False, trust_env=False) as client,
-            client.stream(
-                "POST", url, content=due.body, headers=headers, extensions={"sni_hostname": host}
-            ) as answer,  # its body is not read
-        ):
-            return Sent(answer.status_code)
+        address = _checked_address(host, port, until_s - time.monotonic(), private=private)
+        return Sent(asyncio.run(_status(due, address, until_s - time.monotonic())))
     except Problem as problem:
         return Sent(None, str(problem.detail))
+    except TimeoutError:
+        return Sent(None, f"found no answer within {_DEADLINE_S:g} s, expected its status")
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         return Sent(None, f"{type(error).__name__}: {error}")
 
 
-def _checked_address(host: str, port: int, *, private: bool) -> str:
+async def _status(due: DueDelivery, address: str, within_s: float) -> int:
+    """The status that a receiver at an address answers with: asynchronous, so that one deadline spans all of it.
+
+    Raises:
+        TimeoutError: there was none within so many seconds, however much came by then.
+        httpx.HTTPError, OSError: it could not be asked.
+    """
+    parts = urlsplit(due.url)
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": f"guardrail/{__version__}",
+        "Guardrail-Event": due.event,
+        "Guardrail-Delivery": due.delivery_id,
+        "Guardrail-Signature": signature_of(due.secret, due.body, int(time.time())),
+        "Host": parts.netloc,
+    }
+    url, sni = httpx.URL(due.url).copy_with(host=address), {"sni_hostname": str(parts.hostname)}
+    async with (
+        asyncio.timeout(within_s),
+        httpx.AsyncClient(timeout=None, follow_redirects=False, trust_env=False) as client,  # noqa: S113 - the line above
+        client.stream("POST", url, content=due.body, headers=headers, extensions=sni) as answer,  # its body is not read
+    ):
+        return answer.status_code
+
+
+def _checked_address(host: str, port: int, within_s: float, *, private: bool) -> str:
     """The address that a name stands for, looked up once: no second answer can lead elsewhere.
 
     Raises:
         Problem: one of its addresses is private.
+        TimeoutError: nobody said within so many seconds.
         OSError: it stands for none.
     """
-    found = [str(one[4][0]) for one in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    found = _looked_up(host, port, within_s)
     if not found:
         raise OSError(f"no address of {host!r}")
     if not private and (refused := [one for one in found if _is_private(one)]):
         raise Problem(422, f"found the private address {refused[0]}, expected a public one; correct `url`")
     return found[0].partition("%")[0]
+
+
+def _looked_up(host: str, port: int, within_s: float) -> list[str]:
+    """The addresses of a name. The system's resolver cannot be stopped, so a thread of its own waits for it."""
+    found: list[str] | OSError | UnicodeError | None = None
+
+    def look() -> None:
+        nonlocal found
+        try:
+            found = [str(one[4][0]) for one in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        except (OSError, UnicodeError) as error:
+            found = error
+
+    looking = threading.Thread(target=look, name="guardrail-looking-up", daemon=True)
+    looking.start()
+    looking.join(within_s)
+    if found is None:
+        raise TimeoutError
+    if isinstance(found, Exception):
+        raise found
+    return found

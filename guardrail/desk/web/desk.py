@@ -15,10 +15,10 @@ from guardrail.desk.web.batching import CheckQueue
 from guardrail.desk.web.metrics import Metrics
 from guardrail.desk.web.workers import Workers
 from guardrail.errors import SettingsInvalid
-from guardrail.guard import Guard
 from guardrail.memory import Memory
 
 if TYPE_CHECKING:
+    from guardrail.guard import Guard
     from guardrail.memory import JobRow
     from guardrail.settings import Settings
 
@@ -74,6 +74,11 @@ class Desk:
         """Those of the settings, in their order; `settings.index` is the first one's."""
         return tuple(self.settings.desk.organisations)
 
+    def title_of(self, organisation: str) -> str:
+        """An organisation as people call it: its title in the settings, or its name."""
+        known = self.settings.desk.organisations.get(organisation)
+        return known.title or organisation if known is not None else organisation
+
     def settings_of(self, organisation: str) -> Settings:
         """The settings that one organisation's guard runs with: its own index, and its name.
 
@@ -85,6 +90,9 @@ class Desk:
             raise SettingsInvalid("desk.organisations", f"found no organisation {organisation!r}, expected one of them")
         first = organisation == next(iter(known))
         index = known[organisation].index or (self.settings.index if first else "")
+        if not index and first and "organisations" not in self.settings.desk.model_fields_set:
+            made = "make one with `guardrail index build` and give it as --index DIR, or as `index` in guardrail.toml"
+            raise SettingsInvalid("index", f"found none, expected the folder of an index: {made}")
         if not index:
             raise SettingsInvalid(f"desk.organisations.{organisation}", "found no index, expected one of its own")
         return self.settings.model_copy(update={"index": index, "organisation": organisation})
@@ -97,17 +105,22 @@ class Desk:
         """
         if (guard := self._guards.get(organisation)) is not None:
             return guard
+        from guardrail.guard import Guard  # it brings torch: seconds, which the port is not kept waiting for
+
         with self._building:
             if organisation not in self._guards:
                 plugins = (*self._plugins, self.metrics.observer(organisation))
                 self._guards[organisation] = Guard(settings=self.settings_of(organisation), plugins=plugins)
         return self._guards[organisation]
 
-    def open_guards(self, failed: Callable[[Exception], None]) -> None:
+    def open_guards(
+        self, failed: Callable[[Exception], None], opened: Callable[[Guard], None] = lambda guard: None
+    ) -> None:
         """Build the guards of all organisations in a thread of their own, in their order; once.
 
         Args:
             failed: called there with what is raised where one cannot be built; the others are then not built.
+            opened: called there with each once it is built.
         """
 
         def build() -> None:
@@ -115,7 +128,7 @@ class Desk:
                 if self._closing.is_set():
                     return
                 try:
-                    self.guard_for(organisation)
+                    opened(self.guard_for(organisation))
                 except Exception as error:  # noqa: BLE001 - whatever it is, it is told where somebody waits for it
                     failed(error)
                     return

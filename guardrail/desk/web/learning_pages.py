@@ -91,7 +91,7 @@ def apply(
 def undo(request: Request, desk: _Desk, actor: _Lead, change_id: str) -> Response:
     """Take a change of the filter back."""
     change = take_back(desk, actor, change_id, address_of(request))
-    back = "/limits" if change.kind == "limit" else "/works?tab=generic"
+    back = {"limit": "/limits", "generic": "/works?tab=generic"}.get(change.kind, "/works?tab=changes")
     return flash(RedirectResponse(back, 303), request, f"Taken back: {_what(change)} is as it was before.")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from guardrail.study.calibrate import unit_of
+from guardrail.study.units import unit_of
 
 if TYPE_CHECKING:
     from guardrail.study.agreement import Kappa, Precision

@@ -80,7 +80,10 @@ def change_password(
         require_same(new, again)
         signing = desk.memory.accounts.signing
         signing.change_password(actor, old, new, keep=keep, address=address_of(request))
-    except (AccountInvalid, SignInFailed) as error:
+    except AccountInvalid as error:  # of the new one: the present one is not asked for, or was right
+        tries.back(actor.account_id)
+        return _account_page(request, desk, actor, str(error))
+    except SignInFailed as error:
         return _account_page(request, desk, actor, str(error))
     tries.right(actor.account_id)
     return _back(request, "Your password was changed. You are signed out everywhere else.")
@@ -113,7 +116,8 @@ def remove_authenticator(
     tries.wrong(actor.account_id)
     try:
         desk.memory.accounts.signing.drop_totp(actor, password, code, address_of(request))
-    except AccountInvalid as error:
+    except AccountInvalid as error:  # of the role: password and code were right
+        tries.right(actor.account_id)
         return _account_page(request, desk, actor, str(error))
     except SignInFailed:  # which of the two was wrong, is not told
         return _account_page(request, desk, actor, "Password or code are wrong. Try again.")

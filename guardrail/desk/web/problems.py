@@ -202,7 +202,8 @@ def _invalid(error: RequestValidationError) -> ProblemAnswer:
         FieldProblem(at=".".join(str(part) for part in one["loc"]), expected=str(one["msg"])) for one in error.errors()
     ]
     status = 400 if any(one["type"] == "json_invalid" for one in error.errors()) else 422
-    detail = f"found {len(fields)} fields that cannot be followed; correct them as `errors` says"
+    found = "a field that cannot be followed" if len(fields) == 1 else f"{len(fields)} fields that cannot be followed"
+    detail = f"found {found}, expected what `errors` says; correct the request"
     said = _problem(status, detail, "invalid-request")
     return said.model_copy(update={"errors": fields})
 

@@ -1,4 +1,4 @@
-"""The threads beside the pages: one does jobs, one delivers events, and both go on after a restart; one tidies up."""
+"""The threads beside the pages: one does jobs, one has events sent, and both go on after a restart; one tidies up."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from guardrail.desk.web.delivering import deliver
 from guardrail.desk.web.problems import problem_of
+from guardrail.desk.web.sending import Sending
 from guardrail.errors import GuardrailError
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ _HOLD_EVERY_S = 10.0  # a third of a job's lease
 _TIDIED_AFTER_S = 60.0  # since the start, when it is busy enough
 _TIDIED_EVERY_S = 86_400.0  # a day
 _TIDIED_AGAIN_S = 3600.0  # after it failed
-_DELIVERIES_AT_ONCE = 20
 _FOR_GOOD_BELOW = 500  # HTTP status of a problem that trying again cannot mend
 
 
@@ -43,13 +42,14 @@ class Workers:
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._nudges = {"jobs": threading.Event(), "deliveries": threading.Event()}
+        self._sending = Sending(desk, self._nudges["deliveries"].set)
 
     def start(self) -> None:
         """Begin; a second time changes nothing."""
         if self._threads:
             return
         self._stopping.clear()
-        for name, work in (("jobs", self.work_once), ("deliveries", self.deliver_once)):
+        for name, work in (("jobs", self.work_once), ("deliveries", self._sending.begin)):
             thread = threading.Thread(target=self._loop, args=(name, work), name=f"guardrail-{name}", daemon=True)
             self._threads.append(thread)
         self._threads.append(threading.Thread(target=self._tidy_daily, name="guardrail-tidying", daemon=True))
@@ -63,6 +63,7 @@ class Workers:
         for thread in self._threads:
             thread.join()
         self._threads.clear()
+        self._sending.close()
 
     @property
     def alive(self) -> bool:
@@ -130,17 +131,16 @@ class Workers:
             holder.join()
 
     def deliver_once(self) -> bool:
-        """Send the deliveries that are due; returns whether there were any.
+        """Send the deliveries that are due, and wait for how they went; returns whether there were any.
 
         Raises:
             MemoryUnwritable: deliveries cannot be read or written.
         """
-        due = self._desk.memory.webhooks.take_due(_DELIVERIES_AT_ONCE)
-        for one in due:
-            sent = deliver(one, private=self._desk.settings.desk.webhook_private)
-            state = self._desk.memory.webhooks.settle(one.delivery_id, sent.status, sent.error)
-            log.info("delivery %s of %s: %s %s, %s", one.delivery_id, one.event, sent.status, sent.error, state)
-        return bool(due)
+        any_were = False
+        while self._sending.begin():
+            any_were = True
+            self._sending.wait()
+        return any_were
 
     def tidy_once(self) -> tuple[int, int]:
         """Delete what is older than it may be kept, and pictures that nothing names.

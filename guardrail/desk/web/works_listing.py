@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from guardrail.desk.web.protecting import protects
 from guardrail.index import FolderIndex
 from guardrail.records import Disposition, Work
 
@@ -38,11 +39,12 @@ class WorksAsked:
 
 @dataclass(frozen=True, slots=True)
 class ListedWork:
-    """A work, what a match with it means now, and whether a picture of it is kept."""
+    """A work, what a match with it means now, whether a picture is kept, and whether it protects, now or later."""
 
     work: Work
     means: str
     has_picture: bool
+    protects: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def list_works(index: IndexBackend, asked: WorksAsked, size: int) -> Listed:
     pages = max(1, -(-len(newest_first) // size))
     start = (min(max(asked.page, 1), pages) - 1) * size
     works = tuple(
-        ListedWork(work, _MEANS[work.standing(at)], pinned.has_picture(row))
+        ListedWork(work, _MEANS[work.standing(at)], pinned.has_picture(row), protects(work, at))
         for row in newest_first[start : start + size]
         for work in (pinned.work(row),)
     )

@@ -13,12 +13,14 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from guardrail.desk.rescanning import Rescan, ask_rescan
-from guardrail.desk.web.adding_works import add_work, remove_work
 from guardrail.desk.web.case_pictures import work_picture
 from guardrail.desk.web.changing_filter import GENERIC_BANK, mark_picture, mark_work
+from guardrail.desk.web.changing_works import Asker, put_work, withdraw_work
 from guardrail.desk.web.deps import address_of, allowed, flash
 from guardrail.desk.web.desk import Desk, desk_of
 from guardrail.desk.web.problems import Problem
+from guardrail.desk.web.work_texts import require_texts
+from guardrail.desk.web.works_changed import changes_of_works
 from guardrail.desk.web.works_listing import WorksAsked, list_works
 from guardrail.memory import at_least
 from guardrail.records import Actor, Disposition, Work
@@ -33,6 +35,7 @@ router = APIRouter()
 
 _PAGE = 50  # works
 _LONGEST_NAME = 256  # letters of a bank and of a work's id, as in the API
+_LONGEST_REASON = 4000  # letters that a form takes; how many may be kept is said where it is checked
 _MIB = 2**20
 _TEXTS = ("bank", "work_id", "title", "creator", "rights_holder", "licence", "source")
 _DAYS = ("opted_out_at", "expires_at")
@@ -42,6 +45,7 @@ _Viewer = Annotated[Actor, Depends(allowed("viewer"))]
 _Lead = Annotated[Actor, Depends(allowed("lead"))]
 _Name = Annotated[str, Form(min_length=1, max_length=_LONGEST_NAME)]
 _Said = Annotated[str, Query(max_length=_LONGEST_NAME)]
+_Reason = Annotated[str, Form(max_length=_LONGEST_REASON)]
 
 
 def install(app: FastAPI, desk: Desk) -> None:
@@ -95,8 +99,9 @@ def works(
         asked=asked,
         query=urlencode(filters),
         filtered=bool(filters),
-        tab="generic" if tab == "generic" else "upload" if tab == "upload" else "",
+        tab=tab if tab in ("changes", "generic", "upload") else "",
         changes=[(change, names.get(change.account_id, "somebody")) for change in changes],
+        changed=changes_of_works(desk, actor) if tab == "changes" else (),
         dispositions=[str(one) for one in Disposition],
         may_change=at_least(actor.role, "lead"),
         upload_mb=desk.settings.desk.upload_mb,
@@ -120,10 +125,12 @@ async def add(request: Request, desk: _Desk, actor: _Lead) -> Response:
     async with request.form(max_files=1) as form:
         work = _work(form)
         content = await _content(form, desk.settings.desk.upload_mb)
+        stated = form.get("reason")
     address = address_of(request)
+    asker = Asker(actor, stated if isinstance(stated, str) else "", address)
 
     def added() -> str:
-        change = add_work(desk, actor.organisation, work, content)
+        change = put_work(desk, asker, work, content)
         named = f"{work.bank}/{work.work_id}"
         desk.memory.audit.note(actor, "work.added", named, {"snapshot": change.snapshot}, address)
         return ask_rescan(desk.memory, actor.organisation, [(work.bank, work.work_id)], actor.account_id)
@@ -142,6 +149,7 @@ def _work(form: FormData) -> Work:
     """
     said: dict[str, Any] = {name: str(form.get(name) or "").strip() for name in (*_TEXTS, "disposition")}
     said = {name: value for name, value in said.items() if value}
+    require_texts(said)
     for name in _DAYS:
         if value := str(form.get(name) or "").strip():
             said[name] = f"{value}T00:00:00+00:00" if "T" not in value else value
@@ -172,9 +180,11 @@ async def _content(form: FormData, upload_mb: float) -> bytes:
 
 
 @router.post("/works/withdraw")
-def withdraw(request: Request, desk: _Desk, actor: _Lead, bank: _Name, work_id: _Name) -> Response:
+def withdraw(
+    request: Request, desk: _Desk, actor: _Lead, bank: _Name, work_id: _Name, reason: _Reason = ""
+) -> Response:
     """Take a work out of the index: the next check does not see it."""
-    change = remove_work(desk, actor.organisation, bank, work_id)
+    change = withdraw_work(desk, Asker(actor, reason, address_of(request)), bank, work_id)
     if change.unknown:
         raise CaseMissing(f"work {bank}/{work_id}")
     desk.memory.audit.note(
@@ -195,9 +205,11 @@ def rescan_again(request: Request, desk: _Desk, actor: _Lead, bank: _Name, work_
 
 
 @router.post("/works/generic")
-def generic_work(request: Request, desk: _Desk, actor: _Lead, bank: _Name, work_id: _Name) -> Response:
+def generic_work(
+    request: Request, desk: _Desk, actor: _Lead, bank: _Name, work_id: _Name, reason: _Reason = ""
+) -> Response:
     """Call a work generic: it is not protected any more."""
-    mark_work(desk, actor, bank, work_id, address=address_of(request))
+    mark_work(desk, Asker(actor, reason, address_of(request)), bank, work_id)
     said = f"{bank}/{work_id} is generic now: it is not protected, and explains likenesses to other works."
     return flash(RedirectResponse("/works?tab=generic", 303), request, said)
 
@@ -211,14 +223,16 @@ def generic_case(
     what: Annotated[str, Form(pattern="^(picture|work)$")],
     bank: Annotated[str, Form(max_length=_LONGEST_NAME)] = "",
     work_id: Annotated[str, Form(max_length=_LONGEST_NAME)] = "",
+    reason: _Reason = "",
 ) -> Response:
     """From a case: call its picture, or one of its works, generic."""
     desk.memory.reviews.case(actor, case_id)  # of this organisation, or it is not there
+    asker = Asker(actor, reason, address_of(request))
     if what == "picture":
-        mark_picture(desk, actor, case_id, address_of(request))
+        mark_picture(desk, asker, case_id)
         said = f"The picture is in the bank {GENERIC_BANK} now: what is as near to it is explained by it."
     else:
-        mark_work(desk, actor, bank, work_id, case_id, address_of(request))
+        mark_work(desk, asker, bank, work_id, case_id)
         said = f"{bank}/{work_id} is generic now: it is not protected any more."
     return flash(RedirectResponse(f"/cases/{case_id}", 303), request, said)
 

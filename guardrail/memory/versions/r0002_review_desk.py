@@ -55,6 +55,7 @@ Table(
     Column("details", JSON, nullable=False),
     Column("address", String(64), nullable=False),
     Index("audit_by_organisation", "organisation", "event_id"),
+    Index("audit_by_target", "organisation", "action", "target"),
 )
 Table(
     "idempotency",

@@ -21,7 +21,7 @@ FLAGS = (
 WIDE, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # playwright leaves an event loop running in this thread until it ends
 def chromium():
     if CHROMIUM is None:
         pytest.skip("needs chromium on the path")

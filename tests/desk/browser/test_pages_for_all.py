@@ -21,6 +21,7 @@ PAGES = {
     "audit": "/audit",
     "tab of uploads": "/works?tab=upload",
     "tab of generic imagery": "/works?tab=generic",
+    "tab of changed works": "/works?tab=changes",
     "authenticator": "/account/authenticator",
 }
 NOBODYS = {"sign in": "/sign-in", "link that is gone": "/sign-in/link/none"}

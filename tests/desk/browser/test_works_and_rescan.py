@@ -5,7 +5,11 @@ import shutil
 import threading
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
+from guardrail.desk.web.changing_works import Asker, withdraw_work
+from tests.desk.browser.conftest import PHONE, WIDE
+from tests.desk.browser.test_pages_for_all import faults
 from tests.desk.web.conftest import drawing
 
 SEED = 73  # of a picture that no work of the index is near
@@ -57,10 +61,26 @@ def test_withdrawn_work_is_not_found_any_more(desk, browser_as):
     lead = browser_as("lead", name="Lea")
     lead.goto("/works?words=fox")
     lead.locator(".works summary").click()
+    lead.locator('form[action="/works/withdraw"]').get_by_label("Reason").fill("asked for by its maker")
     lead.get_by_role("button", name="Withdraw it").click()
     lead.locator(".flash.done").wait_for()
     assert "withdrawn" in lead.locator(".flash").inner_text()
     assert guard.check([drawing(1)]).verdicts[0].decision == "accept"
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_withdrawal_is_shown_with_its_reason_and_taken_back(desk, browser_as, size):
+    lead = browser_as("lead", name="Lea", size=size)
+    other = desk.memory.accounts.open_account("default", "bo@example.org", "Bo", "lead")
+    withdraw_work(desk, Asker(other.actor, "asked for by its maker"), "animals", "fox")
+    lead.goto("/works?tab=changes")
+    shown = lead.locator('section[aria-labelledby="changed"]')
+    assert all(said in shown.inner_text() for said in ("animals/fox", "asked for by its maker", "was protected"))
+    assert faults(Axe(), lead, "changes") == []
+    lead.get_by_role("button", name="Take back: animals/fox").click()
+    lead.locator(".flash.done").wait_for()
+    assert shown.get_by_text("taken back", exact=True).count() == 1
+    assert desk.guard_for("default").check([drawing(1)]).verdicts[0].decision == "block"
 
 
 def test_reviewer_sees_works_and_changes_none(browser_as):

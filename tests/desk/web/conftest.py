@@ -1,5 +1,7 @@
 """A desk over a small world, with two organisations: four drawn works in an index each, made with the fake embedder."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -67,13 +69,20 @@ def make_desk(desk_world, tmp_path):
     """Make a desk with a fresh memory and both organisations, default and another; settings of `[desk]` as given."""
     made = []
 
+    def own(name):
+        """An index of the test's own: what one test adds, no other finds."""
+        copy = tmp_path / "indexes" / name
+        if not copy.exists():
+            shutil.copytree(desk_world / name, copy)
+        return str(copy)
+
     def make(*plugins, index=None, memory="", **said):
         organisations = {
             "default": OrganisationSettings(title="Default"),
-            "another": OrganisationSettings(title="Another", index=str(desk_world / "index-of-another")),
+            "another": OrganisationSettings(title="Another", index=own("index-of-another")),
         }
         settings = Settings(
-            index=str(index or desk_world / "index"),
+            index=str(index or own("index")),
             home=tmp_path / "home",
             memory=memory,
             keys=desk_world / "keys",

@@ -7,6 +7,7 @@ import re
 import pyotp
 import pytest
 from argon2 import PasswordHasher
+from sqlalchemy import text
 
 from guardrail.desk.web.pacing import Pace
 from guardrail.memory import AuditFilter, accounts_secrets
@@ -34,7 +35,7 @@ def said_by(client, answer):
 def test_admin_invites_somebody_who_then_comes_in(client_as, anonymous):
     admin = client_as("admin")
     page = admin.post("/accounts", data={"email": "bo@example.org", "name": "Bo", "role": "reviewer"})
-    link = re.search(r'value="(http://127\.0\.0\.1:8787/sign-in/link/[\w-]+)"', page.text)[1]
+    link = re.search(r">(http://127\.0\.0\.1:8787/sign-in/link/[\w-]+)<", page.text)[1]
     assert "Bo" in admin.get("/accounts").text
     given = {"name": "Bo", "password": PASSWORD, "again": PASSWORD}
     assert anonymous.post(link, data=given).headers["location"] == "/"
@@ -139,6 +140,33 @@ def test_authenticator_of_ones_own(client_as):
     assert "10 recovery codes are left" in me.get("/account").text
 
 
+def test_right_codes_never_count_as_wrong_where_the_role_needs_the_authenticator(client_as, desk, anonymous):
+    me = client_as("reviewer", name="Ada")
+    email = desk.memory.accounts.person(me.actor.account_id).email
+    secret = desk.memory.accounts.reset_link(client_as("admin").actor, me.actor.account_id)
+    desk.memory.accounts.links.use(secret, PASSWORD, "Ada")
+    anonymous.post("/sign-in", data={"email": email, "password": PASSWORD})
+    key = re.search(r'name="csrf" content="(\w+)"', anonymous.get("/account").text)[1]
+    totp = pyotp.TOTP(re.search(r'id="secret">([A-Z2-7]+)<', anonymous.get("/account/authenticator").text)[1])
+    made = anonymous.post("/account/authenticator", data={"code": totp.now(), "csrf": key})
+    codes = re.findall(r"<li>([^<]+)</li>", made.text)
+    with desk.memory._database.writing() as (session, _):
+        session.execute(text("UPDATE accounts SET role = 'lead' WHERE email = :email"), {"email": email})
+    for code in codes[:8]:
+        answer = anonymous.post("/account/authenticator/remove", data={"password": PASSWORD, "code": code, "csrf": key})
+        assert answer.status_code == 422
+        assert "another role first" in answer.text
+        assert "Too many tries" not in answer.text
+
+
+def test_a_new_password_that_cannot_be_does_not_count_as_a_wrong_try(client_as):
+    me = client_as("viewer")
+    for _ in range(8):
+        answer = me.post("/account/password", data={"old": PASSWORD, "new": "x", "again": "y"})
+        assert answer.status_code == 422
+        assert "Too many tries" not in answer.text
+
+
 def test_other_browsers_are_signed_out(client_as):
     here, there, third = (client_as("viewer") for _ in range(3))
     shown = re.findall(r"/account/browsers/(\w+)/sign-out", here.get("/account").text)
@@ -158,7 +186,7 @@ def test_other_browsers_are_signed_out(client_as):
 def test_token_is_shown_once_and_revoked(client_as, desk):
     me = client_as("reviewer")
     page = me.post("/tokens", data={"name": "ci", "scopes": ["check", "cases:read"], "days": "7"})
-    token = re.search(r'value="(gr_[\w-]{43})"', page.text)[1]
+    token = re.search(r">(gr_[\w-]{43})<", page.text)[1]
     assert desk.memory.accounts.tokens.find(token).scopes == ("check", "cases:read")
     listed = me.get("/tokens").text
     assert "ci" in listed

@@ -5,6 +5,7 @@ import hmac
 import json
 import random
 import socket
+import sqlite3
 import threading
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -141,13 +142,15 @@ def test_pauses_are_spread_by_a_fifth_either_way(private_desk, receiver):
 
 
 def test_a_delivery_whose_process_was_killed_goes_out_again(private_desk, receiver):
-    made(private_desk, receiver)
+    _, hook = made(private_desk, receiver)
     hooks = private_desk.memory.webhooks
     hooks.tell("default", "case.decided", {})
-    assert len(hooks.take_due(5)) == 1  # and then the process is gone
-    assert not hooks.take_due(5)
+    assert hooks.take(hook["webhook_id"]) is not None  # and then the process is gone
+    assert hooks.take(hook["webhook_id"]) is None
+    assert hooks.due() == ()
     hooks._clock = lambda: datetime.now(UTC) + timedelta(seconds=61)
-    assert len(hooks.take_due(5)) == 1
+    assert [one.webhook_id for one in hooks.due()] == [hook["webhook_id"]]
+    assert hooks.take(hook["webhook_id"]).attempts == 2
 
 
 def test_redirections_are_not_followed(private_desk, receiver):
@@ -276,3 +279,39 @@ def test_a_secret_is_not_in_the_audit(private_desk, receiver):
     text = repr(private_desk.memory.audit.page(client.actor, AuditFilter()))
     assert hook["webhook_id"] in text
     assert hook["secret"] not in text
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_secret_is_not_told_again_under_the_same_key_nor_kept_with_the_answer(private_desk, receiver, removed):
+    client = client_of(private_desk, "webhooks:write")
+    asked = {"url": receiver.url, "events": ["case.decided"]}
+    first = client.post("/v1/webhooks", json=asked, headers={"Idempotency-Key": "k1"})
+    secret = first.json()["secret"]
+    assert secret.startswith("whsec_")
+    if removed:
+        client.delete(f"/v1/webhooks/{first.json()['webhook_id']}")
+    again = client.post("/v1/webhooks", json=asked, headers={"Idempotency-Key": "k1"})
+    assert (again.status_code, again.headers["Idempotent-Replayed"]) == (201, "true")
+    assert again.json() == {name: said for name, said in first.json().items() if name != "secret"}
+    assert len(client.get("/v1/webhooks").json()["webhooks"]) == (0 if removed else 1)
+    (kept,) = answers_kept(private_desk)
+    assert secret.encode() not in kept
+    assert first.json()["webhook_id"].encode() in kept
+
+
+def answers_kept(desk):
+    """What lies in the table of answers by key."""
+    with sqlite3.connect(desk.settings.memory_url.removeprefix("sqlite:///")) as database:
+        return [answer for (answer,) in database.execute("SELECT answer FROM idempotency")]
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ({"url": PUBLIC, "events": []}, "found a field that cannot be followed"),
+        ({"url": 7, "events": []}, "found 2 fields that cannot be followed"),
+    ],
+)
+def test_the_number_of_wrong_fields_is_told_in_words_that_fit(desk, asked, found):
+    said = client_of(desk, "webhooks:write").post("/v1/webhooks", json=asked).json()
+    assert said["detail"].startswith(found)

@@ -5,6 +5,10 @@ import shutil
 import pytest
 from api_samples import client_again, client_of, drawing, files, png
 
+from guardrail.memory import AuditFilter
+
+WHY = {"reason": "asked for by its maker"}
+
 
 @pytest.fixture
 def own_desk(make_desk, desk_world, tmp_path):
@@ -32,9 +36,9 @@ def test_a_work_is_live_in_the_next_check_and_gone_after_it_was_removed(own_desk
     assert answer.status_code == 201, answer.text
     assert answer.json()["change"]["added"] == 1
     assert decision(client, drawing(77)) == "block"
-    assert client.delete("/v1/works/shop/new").json()["change"]["withdrawn"] == 1
+    assert client.delete("/v1/works/shop/new", params=WHY).json()["change"]["withdrawn"] == 1
     assert decision(client, drawing(77)) == "accept"
-    assert client.delete("/v1/works/shop/new").status_code == 404
+    assert client.delete("/v1/works/shop/new", params=WHY).status_code == 404
 
 
 def test_a_work_of_one_organisation_is_unknown_to_the_other(own_desk):
@@ -71,7 +75,7 @@ def test_what_cannot_be_followed_is_refused(own_desk, said):
 def test_the_same_work_under_a_key_is_added_once(own_desk):
     client = client_of(own_desk, "works:write")
     first = add(client, drawing(77), key="one")
-    client.delete("/v1/works/shop/new")
+    assert client.delete("/v1/works/shop/new", params=WHY).json()["change"]["works"] == 4
     assert add(client_again(client), drawing(77), key="one").json() == first.json()
     assert own_desk.guard_for("default").index.header.works == 4
 
@@ -80,6 +84,15 @@ def test_a_rescan_is_entered_where_it_is_asked_for(own_desk):
     client = client_of(own_desk, "works:write")
     job = add(client, drawing(77), query="?rescan=true").json()["rescan"]
     assert client.get(f"/v1/jobs/{job}").json()["kind"] == "rescan"
+
+
+def test_a_job_that_is_polled_is_in_the_audit_once(own_desk):
+    client = client_of(own_desk, "works:write")
+    job = add(client, drawing(77), query="?rescan=true").json()["rescan"]
+    for _ in range(3):
+        assert client.get(f"/v1/jobs/{job}").status_code == 200
+    (seen,) = own_desk.memory.audit.page(client.actor, AuditFilter(action="job.seen"))
+    assert (seen.target, seen.account_id) == (job, client.actor.account_id)
 
 
 def test_reviewers_and_other_scopes_add_no_works(own_desk):

@@ -11,6 +11,7 @@ from guardrail.memory.audit import AuditFilter
 from guardrail.records import Work
 
 FOX = 1  # the seed of its picture in conftest.py
+WHY = "asked for by its maker"
 
 
 def drawing(seed, side=96):
@@ -78,7 +79,7 @@ def test_uploaded_work_is_found_by_the_next_check_and_withdrawn_from_the_one_aft
     assert add(lead, drawing(71)).status_code == 303
     verdict = guard.check([drawing(71)]).verdicts[0]
     assert (verdict.decision, verdict.nearest[0].work.work_id) == ("block", "new")
-    assert lead.post("/works/withdraw", data={"bank": "animals", "work_id": "new"}).status_code == 303
+    assert lead.post("/works/withdraw", data={"bank": "animals", "work_id": "new", "reason": WHY}).status_code == 303
     assert guard.check([drawing(71)]).verdicts[0].decision == "accept"
     events = desk.memory.audit.page(lead.actor, AuditFilter(action="work"))
     assert {"work.added", "work.removed"} <= {event.action for event in events}
@@ -182,7 +183,7 @@ def test_work_that_cannot_be_sought_is_named(desk):
 def test_generic_work_is_not_protected_until_that_is_taken_back(client_as, desk):
     lead, guard = client_as("lead"), desk.guard_for("default")
     assert guard.check([drawing(FOX)]).verdicts[0].decision == "block"
-    assert lead.post("/works/generic", data={"bank": "animals", "work_id": "fox"}).status_code == 303
+    assert lead.post("/works/generic", data={"bank": "animals", "work_id": "fox", "reason": WHY}).status_code == 303
     assert guard.check([drawing(FOX)]).verdicts[0].decision == "accept"
     (change,) = desk.memory.changes.page(lead.actor, "generic")
     assert lead.post(f"/changes/{change.change_id}/undo").status_code == 303
@@ -196,7 +197,7 @@ def test_generic_work_is_not_protected_until_that_is_taken_back(client_as, desk)
 def test_work_whose_maker_opted_out_cannot_be_called_generic(client_as, desk):
     lead = client_as("lead")
     add(lead, drawing(78), opted_out_at="2020-01-01")
-    assert lead.post("/works/generic", data={"bank": "animals", "work_id": "new"}).status_code == 409
+    assert lead.post("/works/generic", data={"bank": "animals", "work_id": "new", "reason": WHY}).status_code == 409
     assert desk.guard_for("default").check([drawing(78)]).verdicts[0].decision == "block"
 
 
@@ -204,7 +205,7 @@ def test_generic_picture_of_a_case_explains_the_likeness(client_as, desk, open_c
     lead = client_as("lead")
     case_id = open_case()
     png = desk.memory.reviews.picture(lead.actor, case_id)
-    assert lead.post(f"/cases/{case_id}/generic", data={"what": "picture"}).status_code == 303
+    assert lead.post(f"/cases/{case_id}/generic", data={"what": "picture", "reason": WHY}).status_code == 303
     assert desk.guard_for("default").check([Image.open(io.BytesIO(png))]).verdicts[0].decision == "accept"
     (change,) = desk.memory.changes.page(lead.actor, "generic")
     assert lead.post(f"/changes/{change.change_id}/undo").status_code == 303
