@@ -10,7 +10,16 @@ from guardrail.act import STATEMENTS, assertion_schema
 
 __all__ = ["PUBLISHED", "on_files"]
 
-PUBLISHED = ("AuditReport", "GenerationContext", "IndexHeader", "Release", "Verdict", "VerifyReport", "Work")
+PUBLISHED = (
+    "AuditReport",
+    "DisputeReport",
+    "GenerationContext",
+    "IndexHeader",
+    "Release",
+    "Verdict",
+    "VerifyReport",
+    "Work",
+)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

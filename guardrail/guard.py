@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -37,8 +38,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from guardrail.attributing import Attributing
     from guardrail.judge import KnownInputs
     from guardrail.protocols import IndexBackend
+    from guardrail.records import Attribution
 
 __all__ = ["Guard"]
 
@@ -102,6 +105,13 @@ class Guard:
         """The index that was opened; those of adapters stand beside it, see the setting `adapters`."""
         return self.indexes.main
 
+    @cached_property
+    def attributing(self) -> Attributing:
+        """Estimates what images owe to training images, see the settings `[attribution]`."""
+        from guardrail.attributing import Attributing
+
+        return Attributing(self.settings, self.memory, self.index, self.fingerprint)
+
     @property
     def last_report(self) -> Report | None:
         """The report of the last guarded call in this thread or task: for calls with `return_dict=False`."""
@@ -159,9 +169,16 @@ class Guard:
         run.make()
         self.memory.record_remedies(run.tried, run.context.run_id)
         pictures, verdicts = run.pictures, run.verdicts
-        kept = self._not_withheld(pictures, verdicts)
         report = Report(
-            verdicts, run.context, self, kept, tuple(run.attempts), run.tried, known=run.known, parent=run.parent
+            verdicts,
+            run.context,
+            self,
+            self._not_withheld(pictures, verdicts),
+            tuple(run.attempts),
+            run.tried,
+            known=run.known,
+            parent=run.parent,
+            attributions=self._attributed(pipe, run),
         )
         self._last_report.set(report)
         blocked = next((verdict for verdict in verdicts if verdict.decision is Decision.BLOCK), None)
@@ -274,6 +291,12 @@ class Guard:
         by_copy = self.index.header.normalisation is None
         return judge.known_inputs(inputs.records, prints, near, self.limits, by_copy=by_copy)
 
+    def _attributed(self, pipe: Any, run: GuardedRun) -> tuple[Attribution | None, ...]:
+        said = self.settings.attribution
+        if said.when == "never" or said.how == "queued":
+            return ()
+        return self.attributing.of_run(pipe, run.pictures, run.verdicts, run.context)
+
     def _remember(self, judged: JudgedBatch, verdicts: Sequence[Verdict], *, opens_cases: bool) -> None:
         """Enter verdicts, the first of a batch in its order, and open a case for each flagged image."""
         held = []
@@ -284,6 +307,9 @@ class Guard:
             held.append(Held(verdict, png, pdq, self.settings.organisation))
         if held:
             self.memory.record_verdicts(held, judged.context_given, limits=self.limits)
+        if self.settings.attribution.how == "queued" and self.settings.attribution.when == "flagged":
+            for verdict_id in (one.verdict.verdict_id for one in held if one.png is not None):
+                self.memory.jobs.add(self.settings.organisation, "attribute", {"verdict_id": verdict_id}, total=1)
         for verdict in verdicts:
             tools.call_observers(self.plugins, "verdict_reached", verdict=verdict, context=judged.context_given)
 

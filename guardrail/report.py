@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from guardrail.carriers import ParentFile, Picture
     from guardrail.errors import GuardrailError
-    from guardrail.records import GenerationContext, RemedyTried, ReviewDecision, Verdict
+    from guardrail.records import Attribution, GenerationContext, RemedyTried, ReviewDecision, Verdict
 
 __all__ = ["Accepted", "Releases", "Report", "require_names"]
 
@@ -67,6 +67,8 @@ class Report:
         remedies: what was tried to make them anew, in order, and what did not fit.
         known: the pictures the run was given, fingerprinted (`RunFacts.known`).
         parent: the file with credentials that the images were made from, where the run was given one.
+        attributions: what each image is estimated to owe to training images, None where that was not estimated; empty
+            where the settings do not ask for it.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -77,6 +79,7 @@ class Report:
     remedies: tuple[RemedyTried, ...] = ()
     known: Any = field(default=None, repr=False)
     parent: ParentFile | None = field(default=None, repr=False)
+    attributions: tuple[Attribution | None, ...] = field(default=(), repr=False)
 
     def accepted(self, at: int) -> Accepted:
         """The image at a place, with what releasing it needs."""

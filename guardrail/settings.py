@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from guardrail.attribution_settings import AttributionSettings
 from guardrail.desk_settings import DeskSettings
 from guardrail.errors import SettingsInvalid
 from guardrail.records import Decision, InputRole, Limits, RemedyName
@@ -49,6 +50,7 @@ _PATHS_INSIDE = {
     "provenance": ("prompt_key", "time_stamp_anchors"),
     "watermark": ("weights",),
     "desk": ("pictures", "released"),
+    "attribution": ("gradients",),
     "model": ("signature", "public_key", "certificates", "folder"),
 }
 _SHOULD = re.compile(r"^\w+ should (?:be|have) ")  # how the validator begins what it expects
@@ -268,6 +270,7 @@ class Settings(BaseSettings):
     watermark: WatermarkSettings = Field(
         default=WatermarkSettings(), description="the invisible mark in them; see `WatermarkSettings`"
     )
+    attribution: AttributionSettings = Field(default=AttributionSettings(), description="see `AttributionSettings`")
     desk: DeskSettings = Field(
         default=DeskSettings(), description="the review desk and the HTTP API; see `DeskSettings`"
     )

@@ -1,8 +1,7 @@
 """`guardrail audit`: what a model gives back of the pictures it was trained on, before it is published."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from pydantic import BaseModel
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from guardrail.desk.audit_named import require_model
+from guardrail.desk.calling import read_call
 from guardrail.desk.console import AsJson, SettingsFile, aside, plain, print_json, progress_of, read_settings
 from guardrail.errors import SettingsInvalid
 from guardrail.records import AuditOutcome, AuditReport
@@ -148,7 +148,7 @@ def _asked(words: _Words) -> "Asked":
 
     further = Given(words.part or (), words.shadow or (), _claim(words))
     require_parts(further)
-    call = _call(words.call or ())
+    call = read_call(words.call or ())
     if words.steps:
         call["num_inference_steps"] = words.steps
     return Asked(
@@ -168,22 +168,6 @@ def _asked(words: _Words) -> "Asked":
         fingerprints=words.fingerprints,
         further=further,
     )
-
-
-def _call(said: Sequence[str]) -> dict[str, Any]:
-    """`guidance_scale=5` as keyword arguments; values are JSON, and text where they are none."""
-    import json
-
-    found: dict[str, Any] = {}
-    for one in said:
-        name, equals, value = one.partition("=")
-        if not equals or not name.isidentifier():
-            raise SettingsInvalid("--call", f"found {one!r}, expected NAME=VALUE, such as guidance_scale=5")
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            found[name] = value
-    return found
 
 
 def _claim(words: _Words) -> "PrivacyClaim | None":

@@ -22,7 +22,7 @@ from guardrail.index import FolderIndex
 from guardrail.records import Disposition
 from guardrail.study.audit import PictureSet
 
-__all__ = ["Listed", "Square", "kept_pictures", "list_pictures"]
+__all__ = ["Listed", "Square", "SquareReader", "kept_pictures", "list_pictures"]
 
 Square = Literal["crop", "pad", "squeeze"]
 
@@ -113,7 +113,7 @@ def kept_pictures(
     Returns:
         The pictures that could be read, and the names of those that could not.
     """
-    reader = _Reader(listed, largest_px)
+    reader = SquareReader(listed, largest_px)
     stamp = hashlib.sha256(f"{listed.stamp()}:{side_px}".encode()).hexdigest()
     known = _known(folder, stamp)
     if known is None:
@@ -145,7 +145,9 @@ def _known(folder: Path, stamp: str) -> list[int] | None:
         return None
 
 
-def _keep(reader: _Reader, folder: Path, side_px: int, stamp: str, progress: Callable[[int, int], None]) -> list[int]:
+def _keep(
+    reader: SquareReader, folder: Path, side_px: int, stamp: str, progress: Callable[[int, int], None]
+) -> list[int]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _STAMP).unlink(missing_ok=True)
     count, unreadable = len(reader.listed.names), []
@@ -162,8 +164,13 @@ def _keep(reader: _Reader, folder: Path, side_px: int, stamp: str, progress: Cal
     return unreadable
 
 
-class _Reader:
-    """Reads a listed picture as a square."""
+class SquareReader:
+    """Reads listed pictures as squares.
+
+    Args:
+        listed: what to read.
+        largest_px: pictures of more pixels are not decoded.
+    """
 
     def __init__(self, listed: Listed, largest_px: int) -> None:
         self.listed, self._largest_px = listed, largest_px

@@ -7,11 +7,14 @@ from typing import Annotated
 import typer
 
 from guardrail import __version__
+from guardrail.desk.adapters_commands import adapters_app
+from guardrail.desk.attribute_command import attribute_app
 from guardrail.desk.audit_command import audit
 from guardrail.desk.bench_commands import bench_app
 from guardrail.desk.casefile_command import case_file
 from guardrail.desk.check_command import check
 from guardrail.desk.console import plain
+from guardrail.desk.credit_command import credit_app
 from guardrail.desk.demo_command import demo
 from guardrail.desk.desk_commands import desk, serve
 from guardrail.desk.index_commands import index_app
@@ -45,7 +48,10 @@ app.command()(desk)
 app.command()(serve)
 app.command("case-file")(case_file)
 app.command()(prompt_digest)
+app.add_typer(adapters_app)
+app.add_typer(credit_app)
 app.add_typer(index_app)
+app.add_typer(attribute_app)
 app.add_typer(bench_app)
 app.add_typer(keys_app)
 app.add_typer(ledger_app)

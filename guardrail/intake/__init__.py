@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from guardrail.intake.values import pictures_from
     from guardrail.intake.watching import Stopped, Watch, Watched, watched_call
     from guardrail.intake.weights import adapter_file_digest
-    from guardrail.intake.wrapping import guard_of, outside_call
+    from guardrail.intake.wrapping import guard_of, outside_call, plain_view
 
 __all__ = [
     "Altered",
@@ -77,6 +77,7 @@ __all__ = [
     "own_copy",
     "pictures_from",
     "pictures_in",
+    "plain_view",
     "prompt_of",
     "put_into",
     "read_context",
@@ -177,6 +178,7 @@ __getattr__, __dir__ = lazy_names(
         "guardrail.intake.wrapping": (
             "guard_of",
             "outside_call",
+            "plain_view",
         ),
     },
 )

@@ -16,7 +16,7 @@ from diffusers import DiffusionPipeline, ModularPipeline
 
 from guardrail.errors import PipelineNotWrappable
 
-__all__ = ["PIPELINES", "Generates", "guard_of", "outside_call", "put_around", "take_off", "when_copied"]
+__all__ = ["PIPELINES", "Generates", "guard_of", "outside_call", "plain_view", "put_around", "take_off", "when_copied"]
 
 PIPELINES = (DiffusionPipeline, ModularPipeline)
 """The two hierarchies of diffusers' pipelines."""
@@ -83,6 +83,20 @@ def guard_of(pipe: Any) -> Generates | None:
     """The guard around a pipeline, or None."""
     guard: Generates | None = getattr(pipe if _is_wrapped_function(pipe) else type(pipe), _GUARD, None)
     return guard
+
+
+def plain_view(pipe: Any) -> Any:
+    """The same pipeline without its guard, sharing all it holds; the pipeline itself stays guarded.
+
+    For looks at a model that hand nothing out to anybody. A pipeline without a guard is returned as it is.
+    """
+    if guard_of(pipe) is None:
+        return pipe
+    if _is_wrapped_function(pipe):
+        return pipe.__dict__[_PLAIN]
+    view = object.__new__(getattr(type(pipe), _PLAIN))
+    object.__setattr__(view, "__dict__", pipe.__dict__)
+    return view
 
 
 @contextmanager

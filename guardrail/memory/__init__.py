@@ -14,6 +14,7 @@ from guardrail.memory.accounts_shapes import (
     must_have_totp,
 )
 from guardrail.memory.accounts_signing import KnownElsewhere
+from guardrail.memory.adapters import AdapterEntry, Adapters
 from guardrail.memory.appending import LedgerRow
 from guardrail.memory.audit import Audit, AuditFilter, AuditShown
 from guardrail.memory.changes import ChangeKind, ChangeShown
@@ -46,6 +47,7 @@ from guardrail.memory.review_shapes import (
 )
 from guardrail.memory.reviews import Reviews
 from guardrail.memory.tables import Case
+from guardrail.memory.usage import Usage, UsedImage
 from guardrail.memory.webhooks import EVENTS, DeliveryRow, DueDelivery, DueHook, WebhookEvent, WebhookRow
 
 __all__ = [
@@ -55,6 +57,8 @@ __all__ = [
     "SCOPES",
     "SCOPE_NEEDS",
     "Accounts",
+    "AdapterEntry",
+    "Adapters",
     "AppealShown",
     "Audit",
     "AuditFilter",
@@ -98,6 +102,8 @@ __all__ = [
     "SignalValue",
     "SignedCheckpoint",
     "TokenShown",
+    "Usage",
+    "UsedImage",
     "Waiting",
     "WebhookEvent",
     "WebhookRow",

@@ -15,7 +15,19 @@ from guardrail.memory.tree import Frontier, leaf_hash
 
 __all__ = ["LedgerRow", "RowKind", "append", "holds_kind", "labels_of", "leaf_of", "row_of"]
 
-RowKind = Literal["verdict", "remedy", "intent", "release", "withdrawal", "erasure", "migration", "review", "change"]
+RowKind = Literal[
+    "verdict",
+    "remedy",
+    "intent",
+    "release",
+    "withdrawal",
+    "erasure",
+    "migration",
+    "review",
+    "change",
+    "adapter",
+    "attribution",
+]
 _ID_FIELDS = {  # label by field
     "verdict_id": "v",
     "earlier_verdict_id": "v",
@@ -31,7 +43,7 @@ class LedgerRow:
 
     Attributes:
         sequence: its number, from 1; its leaf has the index `sequence - 1`.
-        kind: `verdict`, `remedy`, `intent`, `release`, `withdrawal`, `review`, `erasure` or `migration`.
+        kind: what it is about, one of `RowKind`.
         leaf: canonical JSON (RFC 8785) of kind and content; None once the row was erased.
         leaf_sha256: hash of the leaf in the tree, as hex.
     """

@@ -16,7 +16,15 @@ from guardrail.memory.tables import Case, Print, Sighting, StoredRow, Unfinished
 
 __all__ = ["erase_rows"]
 
-_ERASED = ("verdict", "remedy", "intent", "release", "withdrawal", "review")  # the others hold no content of an image
+_ERASED = (  # the others hold no content of an image
+    "verdict",
+    "remedy",
+    "intent",
+    "release",
+    "withdrawal",
+    "review",
+    "attribution",
+)
 
 
 _BLANK = {  # of a case; its number, its verdict's id and when it was opened and decided stay

@@ -9,7 +9,9 @@ from guardrail.carriers import OutputPrints
 from guardrail.desk_settings import DeskSettings
 from guardrail.errors import MemoryUnwritable
 from guardrail.memory.accounts import Accounts
+from guardrail.memory.adapters import Adapters
 from guardrail.memory.appending import LedgerRow, append, row_of
+from guardrail.memory.attributions import attributions_on, record_attribution
 from guardrail.memory.audit import Audit
 from guardrail.memory.case_hashes import CaseHashes
 from guardrail.memory.changes import Changes
@@ -28,9 +30,18 @@ from guardrail.memory.purging import sweep
 from guardrail.memory.releases import Reconciled, Releases
 from guardrail.memory.reviews import Reviews
 from guardrail.memory.tables import Case, Print, StoredRow, Unfinished
+from guardrail.memory.usage import Usage
 from guardrail.memory.webhooks import Webhooks, enqueue_verdicts
 from guardrail.memory.writers import writers_of
-from guardrail.records import GenerationContext, InclusionProof, Limits, Release, ReleaseIntent, RemedyTried
+from guardrail.records import (
+    Attribution,
+    GenerationContext,
+    InclusionProof,
+    Limits,
+    Release,
+    ReleaseIntent,
+    RemedyTried,
+)
 
 __all__ = ["Held", "LedgerCounts", "Memory"]
 
@@ -76,6 +87,8 @@ class Memory:
         self.audit = Audit(self._database)
         self.jobs = Jobs(self._database)
         self.changes = Changes(self._database)
+        self.adapters = Adapters(self._database)
+        self.usage = Usage(self._database)
         self.reviews = Reviews(self._database, self.pictures, self.desk)
         self.hashes = CaseHashes(self._database)
         self.webhooks = Webhooks(self._database)
@@ -145,6 +158,28 @@ class Memory:
             contents = [{"run_id": run_id, "remedy": one.model_dump(mode="json")} for one in tried]
             with self._database.writing() as (session, state):
                 append(session, state, "remedy", contents)
+
+    def record_attribution(self, attribution: Attribution) -> int:
+        """Append what an image is estimated to owe, beside the verdict that it is about; several may be kept.
+
+        Returns:
+            The number of its row.
+
+        Raises:
+            LedgerRowMissing: the ledger has no such verdict, or it was erased.
+            MemoryUnwritable: nothing was written.
+        """
+        return record_attribution(self._database, attribution)
+
+    def attributions_of(self, verdict_id: str) -> tuple[Attribution, ...]:
+        """The attributions kept beside a verdict, oldest first; none where it has none, or was erased.
+
+        Raises:
+            MemoryUnwritable: the ledger cannot be read.
+            LedgerBroken: such a row was edited.
+        """
+        with self._database.reading() as session:
+            return tuple(attributions_on(session, [verdict_id]).get(verdict_id, ()))
 
     def open_cases(self) -> tuple[Case, ...]:
         """Cases that wait for a person, oldest first.

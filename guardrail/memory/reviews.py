@@ -208,6 +208,15 @@ class Reviews:
         with self._database.reading() as session:
             return showing.held_case(session, self._pictures, organisation, case_id)
 
+    def case_of_verdict(self, organisation: str, verdict_id: str) -> int | None:
+        """The case that a verdict opened, or was one more sighting of; None where there is none.
+
+        Raises:
+            MemoryUnwritable: it cannot be read.
+        """
+        with self._database.reading() as session:
+            return showing.case_of_verdict(session, organisation, verdict_id)
+
     def let_out_by(self, organisation: str, case_id: int) -> str | None:
         """The decision that lets a case's image out, whether its picture is still kept or not; None where none does.
 

@@ -18,6 +18,8 @@ _SHAPES: dict[str, Any] = {
     "withdrawal": {"verdict_id": _ID, "intent_id": _MAYBE_ID},
     "review": {"review": {"decision_id": _ID, "verdict_id": _ID}},
     "change": {"change": {"change_id": _ID, "kind": str, "undoes": _MAYBE_ID}},
+    "adapter": {"adapter": {"weights_sha256": str}, "change": str, "organisation": str, "at": str},
+    "attribution": {"attribution": {"attribution_id": _ID, "verdict_id": _ID}},
     "erasure": {"rows": [{"sequence": int, "kind": str, "leaf_sha256": str, "ids": ([str], None)}]},
 }
 

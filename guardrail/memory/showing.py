@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from pydantic import ValidationError
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from guardrail.errors import LedgerBroken
@@ -28,7 +28,16 @@ from guardrail.memory.tables import Case, Sighting, StoredRow
 from guardrail.records import Actor, CaseRow, GenerationContext, Verdict
 from guardrail.review_errors import CaseMissing, PictureMissing
 
-__all__ = ["details", "held_case", "history_of_work", "let_out_by", "picture_of", "verdict_at", "verdict_of"]
+__all__ = [
+    "case_of_verdict",
+    "details",
+    "held_case",
+    "history_of_work",
+    "let_out_by",
+    "picture_of",
+    "verdict_at",
+    "verdict_of",
+]
 
 _ALIKE_AT_MOST = 200  # other cases of a group that a page shows
 _ID_LETTERS = 64  # more than any id of ours has
@@ -106,6 +115,13 @@ def held_case(session: Session, pictures: Pictures, organisation: str, case_id: 
     by = session.get(StoredDecision, case.released_by) if case.released_by else None
     decision = record_of(by, case.verdict_id) if by is not None else None
     return HeldCase(picture_of(case, pictures), verdict_at(session, case), _context(case), decision)
+
+
+def case_of_verdict(session: Session, organisation: str, verdict_id: str) -> int | None:
+    """The case of a verdict; see `Reviews.case_of_verdict`."""
+    seen = select(Sighting.case_id).where(Sighting.verdict_id == verdict_id)
+    query = select(Case.case_id).where(Case.organisation == organisation)
+    return session.scalar(query.where(or_(Case.verdict_id == verdict_id, Case.case_id.in_(seen))))
 
 
 def let_out_by(session: Session, organisation: str, case_id: int) -> str | None:

@@ -478,8 +478,8 @@ def test_failed_check_is_told_in_words():
     assert failed == ("the perceptual hash could not be checked: PDQ quality 3 of 100",)
 
 
-def test_attribution_that_was_not_fitted_says_so():
-    assert _view().attribution.startswith("not fitted")
+def test_attribution_that_was_not_estimated_says_so():
+    assert _view().owes.outcome.startswith("Not estimated")
 
 
 def test_view_is_json():

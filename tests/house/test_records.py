@@ -3,6 +3,7 @@
 import enum
 import types
 from datetime import UTC
+from decimal import Decimal
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pytest
@@ -74,6 +75,8 @@ def _plain(annotation: Any, constraints: list[Any]) -> st.SearchStrategy[Any]:
         return st.datetimes(timezones=st.just(UTC))
     if annotation is bool:
         return st.booleans()
+    if annotation is Decimal:
+        return st.decimals(min_value=0, max_value=10**9, places=4)
     if annotation in {int, float}:
         return _numbers(annotation, constraints)
     if annotation is str:

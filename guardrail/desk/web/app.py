@@ -18,6 +18,7 @@ from guardrail.desk.web import (
     api_jobs,
     api_webhooks,
     api_works,
+    attribution_pages,
     case_pages,
     casefile_pages,
     checking,
@@ -44,7 +45,16 @@ if TYPE_CHECKING:
 __all__ = ["build_app"]
 
 _API = (api_checks, api_cases, api_works, api_webhooks, api_jobs, health, metrics_page)
-_PAGES = (signing_in, accounts_pages, queue_pages, case_pages, learning_pages, works_pages, casefile_pages)
+_PAGES = (
+    signing_in,
+    accounts_pages,
+    queue_pages,
+    case_pages,
+    attribution_pages,
+    learning_pages,
+    works_pages,
+    casefile_pages,
+)
 _ABOUT = (
     "Images are checked against your organisation's index of protected works; people review what was flagged. "
     "Every request carries an API token: `Authorization: Bearer gr_...`. Problems are `application/problem+json`."

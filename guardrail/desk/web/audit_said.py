@@ -26,6 +26,7 @@ AUDIT_WORDS = {
     "audit.exported": "exported the audit",
     "audit.seen": "looked at the audit",
     "case.appealed": "appealed a case",
+    "case.attributed": "asked what a case's image owes",
     "case.decided": "decided a case",
     "case.seen": "looked at a case",
     "case.undone": "took a decision back",

@@ -13,6 +13,7 @@ from starlette.datastructures import FormData
 from starlette.responses import Response
 
 from guardrail.desk.web import deciding, picture_pages
+from guardrail.desk.web.attribution_pages import can_estimate
 from guardrail.desk.web.banners import tell_decided
 from guardrail.desk.web.case_forms import Typed, decision_of, posted, seen_cases
 from guardrail.desk.web.case_pictures import work_picture
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from guardrail.desk.web.case_view import CaseView, WorkView
+    from guardrail.guard import Guard
     from guardrail.memory import CaseDetails, Decided
 
 __all__ = ["appeal", "case_page", "decide", "give_back", "renew", "router", "undo"]
@@ -62,7 +64,7 @@ def _page(
 ) -> Response:
     """The case as a page; with what is wrong, and all that was typed, where a form could not be followed."""
     guard = looking.desk.guard_for(looking.actor.organisation)
-    view = case_view(details, basis_of(guard, details.verdict))
+    view = _view(looking, details, guard)
     query = looking.request.query_params
     work = _chosen(view, query.get("work_number", "1"))
     preview = work_picture(guard, work.bank, work.work_id) if work else None
@@ -92,11 +94,17 @@ def _page(
         undoable=_undoable(looking, details),
         may_decide=may_decide,
         may_review=looking.may("reviewer"),
+        may_estimate=can_estimate(looking.desk) and looking.may("reviewer") and content is not None,
         alike=[one for one in details.alike if one.state == row.state == "open" and not one.leased_to],
         history=_history(looking, work, row.case_id),
         points=_points,
         **_addresses(looking, details.row.case_id),
     )
+
+
+def _view(looking: Visit, details: CaseDetails, guard: Guard) -> CaseView:
+    owed = looking.desk.memory.attributions_of(details.row.verdict_id)
+    return case_view(details, basis_of(guard, details.verdict), attributions=owed)
 
 
 def _who_has(looking: Visit, details: CaseDetails) -> str:

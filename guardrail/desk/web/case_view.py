@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
+from guardrail.desk.web.case_owes import OwesView, owes_view
 from guardrail.desk.web.case_places import Placement, RegionView, placed, regions_of
 from guardrail.desk.web.case_rights import changed_words, rights_facts, standing_of, standing_words
 from guardrail.desk.web.case_run import Fact, RunView, run_view
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from guardrail.guard import Guard
     from guardrail.records import (
+        Attribution,
         Calibration,
         GenerationContext,
         Limits,
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Basis", "CalibrationView", "CaseView", "Judged", "WorkView", "basis_of", "case_view"]
 
-_NOT_FITTED = "not fitted: no attribution of images to training pictures was computed for this model"
 _SHOWN = 12  # digits of a calibration's id, for people
 _CHECKS = {  # what a check is about, in words
     "pdq_quality": "the perceptual hash",
@@ -119,7 +120,7 @@ class CaseView:
     works: tuple[WorkView, ...]
     run: RunView | None
     failed: tuple[str, ...]
-    attribution: str = _NOT_FITTED
+    owes: OwesView
 
 
 def basis_of(guard: Guard, verdict: Verdict) -> Basis:
@@ -145,7 +146,11 @@ def basis_of(guard: Guard, verdict: Verdict) -> Basis:
 
 
 def case_view(
-    details: Judged, basis: Basis, at: datetime | None = None, remedies: Sequence[RemedyTried] = ()
+    details: Judged,
+    basis: Basis,
+    at: datetime | None = None,
+    remedies: Sequence[RemedyTried] = (),
+    attributions: Sequence[Attribution] = (),
 ) -> CaseView:
     """Everything there is to see of one case.
 
@@ -154,6 +159,7 @@ def case_view(
         basis: what it is read by, see `basis_of`.
         at: the moment that rights are read at; now by default.
         remedies: what was tried to make the image anew.
+        attributions: what it was estimated to owe to whom.
     """
     verdict, at = details.verdict, at or datetime.now(UTC)
     return CaseView(
@@ -167,6 +173,7 @@ def case_view(
         works=tuple(_work(number, key, verdict, basis, at) for number, key in enumerate(_keys(verdict), start=1)),
         run=run_view(verdict, details.context, remedies),
         failed=tuple(_failed(found) for found in verdict.evidence if isinstance(found, CheckFailed)),
+        owes=owes_view(attributions),
     )
 
 

@@ -134,7 +134,8 @@ def gather_file(source: FileSource, case_id: int, choices: FileChoices, at: date
     """
     at = at or datetime.now(UTC)
     details = source.memory.reviews.case(source.actor, case_id)
-    view = _private(case_view(details, basis_of(source.guard, details.verdict), at), choices)
+    owed = source.memory.attributions_of(details.row.verdict_id)
+    view = _private(case_view(details, basis_of(source.guard, details.verdict), at, attributions=owed), choices)
     png, missing = _picture(source, details)
     image = _image(png) if png else None
     shown = tuple(work for work in view.works[:_WORKS_SHOWN] if work.reaches != "accept") or view.works[:1]

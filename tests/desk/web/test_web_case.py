@@ -58,7 +58,7 @@ def test_case_shows_pictures_signals_rights_and_run(client_as, open_case):
     )
     case = open_case(context=context)
     page = client_as("reviewer").get(f"/cases/{case}").text
-    for wanted in ("lab/painter", "flat-style", "by agreement", "perceptual hash (PDQ)", "Flagged:", "not fitted"):
+    for wanted in ("lab/painter", "flat-style", "by agreement", "perceptual hash (PDQ)", "Flagged:", "Not estimated"):
         assert wanted in page, wanted
     assert f'data-image="/cases/{case}/picture"' in page
     assert re.search(r'data-placement="\[[-0-9., e]+\]"', page)

@@ -1,0 +1,1 @@
+"""Truths of attribution: models trained again without part of their images, and how well estimates foretell them."""
