@@ -14,6 +14,7 @@ from guardrail import intake
 from guardrail.attribution_errors import AttributionImpossible, GradientsMissing
 from guardrail.carriers import ImageBatch, Picture
 from guardrail.errors import GuardrailError
+from guardrail.index import FolderIndex
 from guardrail.protocols import WritableIndex
 from guardrail.records import Decision, Work
 from guardrail.study.attribution.access import PipelineAccess
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from guardrail.settings import Settings
     from guardrail.study.attribution.switching import AdapterShares
 
-__all__ = ["Attributing", "rule_of"]
+__all__ = ["Attributing", "rule_of", "same_pictures"]
 
 log = logging.getLogger("guardrail")
 
@@ -45,6 +46,14 @@ def rule_of(settings: Settings) -> ReportRule:
     """When a training image is named, and how many are kept, as the settings say."""
     said = settings.attribution
     return ReportRule(NamingRule(said.name_by, said.name_at_p, said.name_at_rate), shown=said.shown)
+
+
+def same_pictures(index: FolderIndex) -> tuple[tuple[tuple[str, str], ...], ...]:
+    """Groups of works, as (bank, work_id), that show one picture; sought once for an index, and kept beside it."""
+    pinned = index.pinned()
+    groups = pinned.duplicates.clusters().groups()
+    found = (tuple(pinned.state.work(row) for row in group) for group in groups)
+    return tuple(tuple((work.bank, work.work_id) for work in works) for works in found)
 
 
 class Attributing:
@@ -148,7 +157,8 @@ class Attributing:
             raise GradientsMissing("", "the setting attribution.gradients names no folder")
         stamp = _stamp(folder)
         if self._opened is None or self._opened[0] != stamp:
-            self._opened = stamp, GradientIndex.open(folder)
+            same = same_pictures(self._index) if isinstance(self._index, FolderIndex) else ()
+            self._opened = stamp, GradientIndex.open(folder, same)
         return self._opened[1]
 
     def _likeness(

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from guardrail.attributing import rule_of, same_pictures
 from guardrail.attribution_errors import AttributionImpossible
 from guardrail.desk.attribute_model import AskedModel, open_model
 from guardrail.desk.audit_pictures import Listed, Square, SquareReader
@@ -22,9 +23,8 @@ from guardrail.records import Attribution, Influence, Work
 from guardrail.settings import Settings
 from guardrail.study.attribution.asking import GradientIndex, asked_row, parts_of
 from guardrail.study.attribution.keeping import PICTURE_PX
-from guardrail.study.attribution.naming import NamingRule
 from guardrail.study.attribution.posterior import retrieve
-from guardrail.study.attribution.report import Likeness, ReportRule
+from guardrail.study.attribution.report import Likeness
 
 __all__ = ["AskedQuery", "AttributedImage", "attribute_images"]
 
@@ -107,10 +107,10 @@ class _Query:
     """What all images of a call share: rows, whose they are, and how likeness is told."""
 
     def __init__(self, asked: AskedQuery, settings: Settings) -> None:
-        self.index = GradientIndex.open(asked.gradients)
+        same = () if asked.index is None else same_pictures(FolderIndex(asked.index))
+        self.index = GradientIndex.open(asked.gradients, same)
         self._asked = asked
-        said = settings.attribution
-        self._rule = ReportRule(NamingRule(said.name_by, said.name_at_p, said.name_at_rate), shown=said.shown)
+        self._rule = rule_of(settings)
         names = tuple(str(path) for path in asked.images)
         listed = Listed("images", Path(), names, (None,) * len(names), square=asked.square)
         self._reader = SquareReader(listed, settings.largest_image_px)

@@ -185,9 +185,7 @@ def _show_report(target: Path, report: "BuildReport") -> None:
         )
     if report.faint:
         some = ", ".join(report.faint[:_SHOWN_FAINT]) + (" ..." if len(report.faint) > _SHOWN_FAINT else "")
-        aside().print(
-            plain(f"{len(report.faint)} works have so little in them that blank images look like them: {some}")
-        )
+        aside().print(plain(f"blank images look like works that have little in them ({len(report.faint)}): {some}"))
     if report.unreadable:
         aside().print(f"{len(report.unreadable)} files could not be indexed:")
         for file, error in report.unreadable[:_SHOWN_UNREADABLE]:

@@ -95,7 +95,7 @@ def _show_added(target: str, report: "AddReport", *, as_json: bool) -> None:
     if report.left_out:
         _say(f"{report.left_out} other files left out (not named like images, or not in the works table)")
     if report.faint:
-        _list(f"{len(report.faint)} works have so little in them that blank images look like them:", report.faint)
+        _list(f"blank images look like works that have little in them ({len(report.faint)}):", report.faint)
     if report.unreadable:
         lines = [f"{file}: {error}" for file, error in report.unreadable]
         _list(f"{len(report.unreadable)} files could not be added:", lines)

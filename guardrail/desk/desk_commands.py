@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from guardrail.desk.console import AsJson, SettingsFile, aside, plain, print_json, read_settings
-from guardrail.errors import GuardrailError, SettingsInvalid
+from guardrail.errors import GuardrailError, IndexMissing, SettingsInvalid
 
 if TYPE_CHECKING:
     import socket
@@ -88,13 +89,23 @@ def _run(settings: Settings, *, pages: bool, first_link: bool, as_json: bool) ->
         made = Desk(settings)
         try:
             for organisation in made.organisations:
-                made.settings_of(organisation)  # what is wrong with them is said before anybody is told an address
+                _require_index(made.settings_of(organisation).index)  # said before anybody is told an address
             titles = {name: one.title or name for name, one in settings.desk.organisations.items()}
             links = made.memory.accounts.first_links(titles, again=first_link) if pages else {}
             _tell(made, address, links, pages=pages, as_json=as_json)
             _serve(made, listener, pages=pages)
         finally:
             made.close()
+
+
+def _require_index(index: str) -> None:
+    """Require the folder of an index to be there; what is in it, and servers, are looked at beside.
+
+    Raises:
+        IndexMissing: it is not.
+    """
+    if "://" not in index and not Path(index).is_dir():
+        raise IndexMissing(index, "nothing there")
 
 
 def _listening(settings: Settings) -> socket.socket:

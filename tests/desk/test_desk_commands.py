@@ -13,7 +13,7 @@ from PIL import Image
 
 from guardrail.desk import desk_commands
 from guardrail.desk.making import build_folder_index
-from guardrail.errors import SettingsInvalid
+from guardrail.errors import IndexMissing, SettingsInvalid
 from guardrail.index import Recipe
 from guardrail.settings import Settings
 
@@ -86,6 +86,12 @@ def test_a_desk_whose_index_cannot_be_opened_says_so_and_ends(index, tmp_path):
     ended = subprocess.run(arguments, cwd=tmp_path, env={**os.environ, **said}, capture_output=True, timeout=60)
     assert ended.returncode == 1
     assert "none" in ended.stderr.decode()
+
+
+def test_a_desk_without_its_index_gives_no_link_away(tmp_path, capfd):
+    with pytest.raises(IndexMissing):
+        desk_commands.desk(index=str(tmp_path / "none"), host="", port=0, settings_file=None)
+    assert "link" not in "".join(capfd.readouterr())
 
 
 def test_an_address_that_others_reach_needs_a_public_url(tmp_path):

@@ -4,13 +4,18 @@ import numpy as np
 import pytest
 import torch
 
+from guardrail.attributing import same_pictures
 from guardrail.attribution_settings import AttributionSettings
+from guardrail.desk.making import build_folder_index
 from guardrail.errors import GuardrailError
 from guardrail.guard import Guard
+from guardrail.index import FolderIndex, Recipe
 from guardrail.intake import plain_view
 from guardrail.records import Adapter, Decision, GenerationContext, RegisteredAdapter
+from guardrail.settings import Settings
+from guardrail.testing import FakePlugin
 from tests.guard.attributing_samples import DECOYS, fitted
-from tests.guard.conftest import SEEDS
+from tests.guard.conftest import SEEDS, drawing
 from tests.study import adapter_models
 from tests.study.attributed import tiny_pipeline
 
@@ -143,3 +148,15 @@ def test_adapters_of_the_run_get_shares_that_add_up_and_their_holders(attributin
     assert (style.name, style.holder, style.sha256) == ("style", "House of Style", "5" * 64)
     assert style.share > 0
     assert style.share + found.base_share == pytest.approx(1, abs=1e-6)
+
+
+def test_works_that_show_one_picture_are_told_as_one_group(world, tmp_path):
+    works = tmp_path / "works"
+    works.mkdir()
+    for name, seed in {"a": 1, "b": 2, "c": 1}.items():
+        drawing(seed).save(works / f"{name}.png")
+    table = tmp_path / "works.csv"
+    table.write_text("file,work_id\na.png,a\nb.png,b\nc.png,c\n", encoding="utf-8")
+    settings, recipe = Settings(home=tmp_path, device="cpu"), Recipe(embedder="fake")
+    build_folder_index(works, tmp_path / "index", settings, recipe, table, extra_plugins=[FakePlugin()])
+    assert same_pictures(FolderIndex(tmp_path / "index")) == ((("default", "a"), ("default", "c")),)

@@ -128,6 +128,15 @@ class TestAsk:
                 found.append(gradients(image, 1))
         assert np.array_equal(*found)
 
+    def test_works_that_an_index_knows_for_one_picture_are_credited_as_one(self, tmp_path):
+        _, access = fitted(tmp_path, pictures(12), decoys=6)
+        same = [[("default", "w1"), ("default", "w4"), ("elsewhere", "unknown")], [("default", "w2")]]
+        index = GradientIndex.open(tmp_path, same)
+        assert index.labels[:6].tolist() == [0, 1, 2, 3, 1, 4]
+        with index.asking(access) as gradients:
+            found = index.attribution(gradients(pictures(1, seed=5)[0], 1, parts=2))
+        assert sorted(one.members for one in found.influences) == [1, 1, 1, 1, 2]
+
     def test_training_image_is_the_most_influential_on_itself(self, tmp_path):
         """Nearly always, though the noise it is asked with is another, and the network is not even trained."""
         images = pictures(20)

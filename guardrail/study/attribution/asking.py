@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -53,21 +53,23 @@ class GradientIndex:
 
     Args:
         folder: that `guardrail attribute fit` made.
+        same: groups of works, as (bank, work_id), that show one picture, as an index knows; each is credited as one.
 
     Raises:
         GradientsMissing: there is none.
         GradientsDamaged: a file of it is cut or edited.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, same: Iterable[Iterable[tuple[str, str]]] = ()) -> None:
         self.folder, self._rows = folder, GradientRows(folder)
+        self._same = tuple(tuple(group) for group in same)
         self._live = self._rows.rows
         self._is_decoy = np.array([row.decoy for row in self._live], bool)
 
     @classmethod
-    def open(cls, folder: str | Path) -> GradientIndex:
+    def open(cls, folder: str | Path, same: Iterable[Iterable[tuple[str, str]]] = ()) -> GradientIndex:
         """Open a folder; see the class."""
-        return cls(Path(folder))
+        return cls(Path(folder), same)
 
     @property
     def manifest(self) -> GradientManifest:
@@ -202,9 +204,11 @@ class GradientIndex:
 
     @cached_property
     def labels(self) -> NDArray[np.intp]:
-        """A number for each of N + D rows, the same for near-duplicates: by equal pixels, and by gradients."""
+        """A number for each of N + D rows, the same for near-duplicates: by an index, equal pixels, and gradients."""
         both = (*self.training, *self.decoys)
-        same = digest_groups([row.pixels_sha256 for row in both])
+        place = {(row.bank, row.work_id): at for at, row in enumerate(self.training)}
+        known = [[place[one] for one in group if one in place] for group in self._same]
+        same = [*digest_groups([row.pixels_sha256 for row in both]), *known]
         if len(both) > _COSINES or len(self.decoys) < _FEWEST:
             return grouped(len(both), same)
         gradients = np.vstack(self._split_rows(self._all())).astype(np.float64)
