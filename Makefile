@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
-# tests in two processes, each file whole in one; `make test IN_TWO=` has one process
+# tests in two processes of one thread, each file whole in one; `make test IN_TWO=` has one process
 IN_TWO ?= -n 2 --dist loadfile
 
 BIN := $(VENV)/bin
@@ -23,7 +23,7 @@ demo: $(STAMP) ## the whole story on shipped pictures, into demo-out/
 	"$(BIN)/guardrail" demo --out demo-out $(ARGS)
 
 test: $(STAMP) ## run the tests (ARGS="-k name" to choose)
-	"$(BIN)/python" -m pytest $(IN_TWO) $(ARGS)
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest $(IN_TWO) $(ARGS)
 
 lint: $(STAMP) ## style, layers between rooms, generated pages up to date
 	"$(BIN)/ruff" check $(SOURCES)
