@@ -19,8 +19,9 @@ from guardrail.protocols import WritableIndex
 from guardrail.records import Decision, Work
 from guardrail.study.attribution.access import PipelineAccess
 from guardrail.study.attribution.asking import GradientIndex, asked_row, parts_of
-from guardrail.study.attribution.keeping import JOURNAL
+from guardrail.study.attribution.keeping import JOURNAL, PICTURE_PX
 from guardrail.study.attribution.naming import NamingRule
+from guardrail.study.attribution.posterior import retrieve
 from guardrail.study.attribution.report import Likeness, ReportRule
 from guardrail.study.attribution.switching import AskedAt, Credited, Pictured, adapter_shares
 from guardrail.study.audit.likeness import resized
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from guardrail.settings import Settings
     from guardrail.study.attribution.switching import AdapterShares
 
-__all__ = ["Attributing", "rule_of", "same_pictures"]
+__all__ = ["Attributing", "posterior_among", "rule_of", "same_pictures"]
 
 log = logging.getLogger("guardrail")
 
@@ -54,6 +55,32 @@ def same_pictures(index: FolderIndex) -> tuple[tuple[tuple[str, str], ...], ...]
     groups = pinned.duplicates.clusters().groups()
     found = (tuple(pinned.state.work(row) for row in group) for group in groups)
     return tuple(tuple((work.bank, work.work_id) for work in works) for works in found)
+
+
+def posterior_among(small: NDArray[np.uint8], pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The patch posterior of an image over training images, of those nearest to it by their pixels.
+
+    Args:
+        small: uint8 (64, 64, 3), RGB, the image.
+        pictures: uint8 (N, 64, 64, 3), as `GradientIndex.pictures` keeps them.
+
+    Returns:
+        float64 (N,), 0..1, together 1; 0 for those that were not near enough to be asked about.
+    """
+    halved = _halved(pictures)
+    query = _halved(small[None])[0]
+    away = np.array([np.square(one.astype(np.float64) - query).mean() for one in halved])
+    found = retrieve(-away, query, lambda rows: halved[rows])
+    posterior = np.zeros(len(pictures))
+    posterior[found.rows] = found.posteriors
+    return posterior
+
+
+def _halved(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pictures at half their side, each pixel the mean of four: uint8 (n, 32, 32, 3)."""
+    count, side = len(pictures), PICTURE_PX // 2
+    means = pictures.reshape(count, side, 2, side, 2, 3).mean(axis=(2, 4))
+    return np.asarray(np.round(means), np.uint8)
 
 
 class Attributing:
@@ -131,7 +158,8 @@ class Attributing:
                 parts = asked(square, row, caption, None, parts_of(gradients.manifest.draws))
             shares = self._adapters(pipe, Pictured(square, caption), context)
         works, similarity = self._likeness(gradients, pixels)
-        found = gradients.attribution(parts, works, rule_of(self._settings), Likeness(similarity))
+        posterior = posterior_among(resized(pixels[None], PICTURE_PX)[0], gradients.pictures())
+        found = gradients.attribution(parts, works, rule_of(self._settings), Likeness(similarity, posterior))
         if shares is None:
             return found
         return found.model_copy(update={"adapters": shares.adapters, "base_share": shares.base_share})

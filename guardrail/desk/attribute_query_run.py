@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from guardrail.attributing import rule_of, same_pictures
+from guardrail.attributing import posterior_among, rule_of, same_pictures
 from guardrail.attribution_errors import AttributionImpossible
 from guardrail.desk.attribute_model import AskedModel, open_model
 from guardrail.desk.audit_pictures import Listed, Square, SquareReader
@@ -23,7 +23,6 @@ from guardrail.records import Attribution, Influence, Work
 from guardrail.settings import Settings
 from guardrail.study.attribution.asking import GradientIndex, asked_row, parts_of
 from guardrail.study.attribution.keeping import PICTURE_PX
-from guardrail.study.attribution.posterior import retrieve
 from guardrail.study.attribution.report import Likeness
 
 __all__ = ["AskedQuery", "AttributedImage", "attribute_images"]
@@ -132,7 +131,7 @@ class _Query:
         self, path: Path, parts: NDArray[np.float32], pixels: NDArray[np.uint8], small: NDArray[np.uint8]
     ) -> AttributedImage:
         """The record, with how alike what it tells of is, and the pictures of it."""
-        likeness = Likeness(posterior=_posterior(small, self._pictures))
+        likeness = Likeness(posterior=posterior_among(small, self._pictures))
         record = self.index.attribution(parts, self._works, self._rule, likeness)
         places = {(work.bank, work.work_id): at for at, work in enumerate(self._works)}
         told = [places[one.work.bank, one.work.work_id] for one in record.influences]
@@ -166,21 +165,3 @@ def _works_and_embedder(index: GradientIndex, asked: AskedQuery, settings: Setti
         for row in index.training
     ]
     return works, make_embedder(build_plugins(()), name, asked.model.device, settings.weights_dir)
-
-
-def _posterior(small: NDArray[np.uint8], pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The patch posterior over the training images, of those nearest to the image by their pixels."""
-    halved = _halved(pictures)
-    query = _halved(small[None])[0]
-    away = np.array([np.square(one.astype(np.float64) - query).mean() for one in halved])
-    found = retrieve(-away, query, lambda rows: halved[rows])
-    posterior = np.zeros(len(pictures))
-    posterior[found.rows] = found.posteriors
-    return posterior
-
-
-def _halved(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Pictures at half their side, each pixel the mean of four: uint8 (n, 32, 32, 3)."""
-    count, side = len(pictures), PICTURE_PX // 2
-    means = pictures.reshape(count, side, 2, side, 2, 3).mean(axis=(2, 4))
-    return np.asarray(np.round(means), np.uint8)

@@ -53,6 +53,7 @@ def test_every_image_of_a_call_is_attributed_and_kept_beside_its_verdict(attribu
         assert (found.method.images, found.method.decoys) == (len(SEEDS), DECOYS)
         assert {one.work.title for one in found.influences} == {name.title() for name in SEEDS}
         assert all(one.similarity is not None for one in found.influences)
+        assert sum(one.posterior for one in found.influences) == pytest.approx(1)
 
 
 def test_what_a_call_returns_is_the_same_with_and_without(attributing_guard, make_guard):

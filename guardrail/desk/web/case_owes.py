@@ -75,7 +75,8 @@ def owes_view(attributions: Sequence[Attribution]) -> OwesView:
 
 
 def _influence(one: Influence) -> InfluenceView:
-    copies = f" and {one.members - 1} near-duplicates" if one.members > 1 else ""
+    others = one.members - 1
+    copies = f" and {others} near-duplicate{'s' if others > 1 else ''}" if others else ""
     return InfluenceView(
         bank=one.work.bank,
         work_id=one.work.work_id,
